@@ -1,0 +1,1 @@
+//! Streams and packet ports, and what works on any of them.

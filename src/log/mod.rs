@@ -1,0 +1,1 @@
+//! The error log and the access log.

@@ -1,0 +1,1 @@
+//! Transports: ways to get a stream or a packet port.

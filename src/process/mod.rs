@@ -1,0 +1,1 @@
+//! Master, workers and the admin process.

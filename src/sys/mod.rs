@@ -1,0 +1,1 @@
+//! The kernel: the only unsafe code, one facility in each file.

@@ -1,0 +1,1 @@
+//! Upstreams: servers, balancing, connection pools, retries.
