@@ -1,1 +1,3 @@
 //! The configuration file: parse, check, explain.
+
+pub mod model;

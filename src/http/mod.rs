@@ -1,1 +1,3 @@
 //! The HTTP reverse proxy.
+
+pub mod params;

@@ -1,1 +1,3 @@
 //! The error log and the access log.
+
+pub mod params;

@@ -1,1 +1,3 @@
 //! Transports: ways to get a stream or a packet port.
+
+pub mod tls;

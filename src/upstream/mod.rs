@@ -1,1 +1,3 @@
 //! Upstreams: servers, balancing, connection pools, retries.
+
+pub mod params;

@@ -1,0 +1,3 @@
+//! TLS on any stream, by rustls.
+
+pub mod params;
