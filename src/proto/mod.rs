@@ -1,1 +1,7 @@
 //! Protocol machines without I/O: bytes to values and back.
+//!
+//! Nothing here reads a socket, a clock or a random number; hostile bytes can neither panic nor
+//! make the work per byte grow.
+
+pub mod head;
+pub mod http1;
