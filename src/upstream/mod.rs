@@ -1,3 +1,7 @@
 //! Upstreams: servers, balancing, connection pools, retries.
 
+pub mod balance;
 pub mod params;
+pub mod retry;
+pub mod schedule;
+pub mod server;
