@@ -6,6 +6,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 
+pub use crate::proto::http1::Limits as ParserLimits;
+pub use crate::proto::http1::request::Underscores;
+
 /// The deadlines of an HTTP listener or route (`timeouts = {...}`, http-rules §21). `None` is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -94,18 +97,6 @@ impl Default for KeepAlive {
     }
 }
 
-/// `underscores`: what happens to fields with an underscore in the name (rule 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Underscores {
-    /// Not forwarded, counted.
-    #[default]
-    Drop,
-    /// Forwarded.
-    Pass,
-    /// 400.
-    Reject,
-}
-
 /// `normalize`: what happens to a path that is not in normal form (rule 19.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Normalize {
@@ -159,6 +150,8 @@ pub struct ListenerParams {
 /// Bounds of messages (`limits = {...}`, http-rules §22), besides those of the parser itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// `request_line`, `field_line`, `request_head`, …: those of the parser.
+    pub parser: ParserLimits,
     /// `request_body`: 413 above it. `None` is unlimited. A route overrides it with `max_body`.
     pub request_body: Option<u64>,
     /// `retry_buffer`: bytes of all request bodies kept for a retry, per worker.
@@ -176,6 +169,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            parser: ParserLimits::default(),
             request_body: Some(10 << 20),
             retry_buffer: 64 << 20,
             interim_responses: 16,

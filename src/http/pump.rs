@@ -21,9 +21,25 @@ pub trait Source {
     /// Whether nothing follows [`Source::data`].
     fn is_last(&self) -> bool;
     /// The trailers, once the payload has ended.
-    fn trailers(&self) -> &Trailers;
+    fn trailers(&self) -> Option<&Trailers>;
     /// All bytes received so far: to see progress.
     fn received(&self) -> u64;
+}
+
+/// The end of a payload.
+#[derive(Clone, Copy)]
+pub struct End<'a> {
+    /// What follows it.
+    pub trailers: Option<&'a Trailers>,
+}
+
+/// Whether trailers go on to the next hop (rule 11.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrailerPolicy {
+    /// They do.
+    Forward,
+    /// They do not.
+    Drop,
 }
 
 /// Where payload goes.
@@ -37,7 +53,7 @@ pub trait Sink {
         &mut self,
         cx: &mut Context<'_>,
         data: &[u8],
-        last: Option<&Trailers>,
+        last: Option<End<'_>>,
     ) -> Poll<io::Result<usize>>;
     /// Ready when nothing waits to be sent.
     ///
@@ -68,6 +84,7 @@ pub fn poll_pump<A: Source, B: Sink>(
     cx: &mut Context<'_>,
     from: &mut A,
     to: &mut B,
+    policy: TrailerPolicy,
 ) -> Poll<Result<(), Broken>> {
     let mut moved = 0_u64;
     loop {
@@ -83,7 +100,8 @@ pub fn poll_pump<A: Source, B: Sink>(
             }
         }
         let (data, last) = (from.data(), from.is_last());
-        let taken = match to.poll_send(cx, data, last.then(|| from.trailers())) {
+        let trailers = if policy == TrailerPolicy::Forward { from.trailers() } else { None };
+        let taken = match to.poll_send(cx, data, last.then_some(End { trailers })) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(taken)) => taken,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Sink(error))),

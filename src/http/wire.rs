@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::reason::Reason;
-use crate::http::pump::{Sink, Source};
+use crate::http::pump::{End, Sink, Source};
 use crate::io::Stream;
 use crate::io::buf::Buf;
 use crate::net::Conn;
@@ -38,6 +38,9 @@ pub enum Framing {
 
 /// Bytes above which a chunk is sent from where it lies instead of being copied behind its size.
 const COPY_MAX: usize = 2048;
+
+/// Bytes that may wait in the outbox before small chunks have to wait as well.
+const OUTBOX_MAX: usize = 16 << 10;
 
 /// A connection and the two messages on it.
 pub struct Wire {
@@ -99,7 +102,7 @@ impl Wire {
 
     /// Starts receiving a message body.
     pub fn receive(&mut self, decoder: Decoder) {
-        self.ended = decoder.is_ended();
+        self.ended = decoder.is_done();
         self.decoder = decoder;
         self.payload = 0..0;
         self.pending = 0;
@@ -257,8 +260,11 @@ impl Wire {
         cx: &mut Context<'_>,
         data: &[u8],
         open: usize,
-        last: Option<&Trailers>,
+        last: Option<End<'_>>,
     ) -> Poll<io::Result<usize>> {
+        if self.outbox.len() - self.written > OUTBOX_MAX {
+            ready!(self.poll_flush_all(cx))?;
+        }
         let fresh = open == 0;
         let size = if fresh { data.len() } else { open };
         if fresh {
@@ -271,23 +277,20 @@ impl Wire {
             self.outbox.extend_from_slice(data);
             self.outbox.extend_from_slice(b"\r\n");
             self.framing = Framing::Chunked { open: 0 };
-            if let Some(trailers) = last {
-                self.finish(trailers);
+            if let Some(end) = last {
+                self.finish(end)?;
             }
-            // The bytes are safe in the outbox whether or not the socket takes them now.
-            if let Poll::Ready(Err(error)) = self.poll_flush_all(cx) {
-                return Poll::Ready(Err(error));
-            }
+            // Small chunks leave together: the pump flushes when no more are at hand.
             return Poll::Ready(Ok(size));
         }
-        let plain_end = last.is_some_and(Trailers::is_empty);
+        let plain_end = last.is_some_and(|end| end.trailers.is_none());
         let tail: &'static [u8] = if plain_end { b"\r\n0\r\n\r\n" } else { b"\r\n" };
         let n = ready!(self.poll_write_parts(cx, data, tail))?;
         self.framing = Framing::Chunked { open: size - n };
         if n == size {
             match last {
                 Some(_) if plain_end => self.finished = true,
-                Some(trailers) => self.finish(trailers),
+                Some(end) => self.finish(end)?,
                 None => {}
             }
         }
@@ -295,14 +298,21 @@ impl Wire {
     }
 
     /// Puts the end of the message into the outbox.
-    pub fn finish(&mut self, trailers: &Trailers) {
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the announced length was not reached.
+    pub fn finish(&mut self, end: End<'_>) -> io::Result<()> {
         if self.finished {
-            return;
+            return Ok(());
         }
-        if matches!(self.framing, Framing::Chunked { .. }) {
-            encode::last_chunk(&mut self.outbox, trailers);
+        match self.framing {
+            Framing::Length(1..) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Framing::Chunked { .. } => encode::last_chunk(&mut self.outbox, end.trailers)
+                .map_err(|_refused| io::Error::from(io::ErrorKind::InvalidData))?,
+            Framing::None | Framing::Length(0) | Framing::UntilClose => {}
         }
         self.finished = true;
+        Ok(())
     }
 
     /// Closes so that the peer cannot take what it has for a complete message (rule 1.4).
@@ -320,7 +330,7 @@ impl Source for Wire {
             }
             match ready!(self.poll_read_more(cx, 0)) {
                 Ok(0) => {
-                    self.decoder.end_of_stream().map_err(|error| error.reason)?;
+                    self.decoder.close().map_err(|error| error.reason)?;
                     self.ended = true;
                 }
                 Ok(_) => {}
@@ -347,7 +357,7 @@ impl Source for Wire {
         self.ended
     }
 
-    fn trailers(&self) -> &Trailers {
+    fn trailers(&self) -> Option<&Trailers> {
         self.decoder.trailers()
     }
 
@@ -361,14 +371,11 @@ impl Sink for Wire {
         &mut self,
         cx: &mut Context<'_>,
         data: &[u8],
-        last: Option<&Trailers>,
+        last: Option<End<'_>>,
     ) -> Poll<io::Result<usize>> {
         if data.is_empty() {
-            if let Some(trailers) = last {
-                if matches!(self.framing, Framing::Length(1..)) {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                self.finish(trailers);
+            if let Some(end) = last {
+                self.finish(end)?;
             }
             ready!(self.poll_flush_all(cx))?;
             return Poll::Ready(Ok(0));
