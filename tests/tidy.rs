@@ -68,7 +68,7 @@ fn page(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
-fn none(findings: Vec<String>) {
+fn none(findings: &[String]) {
     assert!(
         findings.is_empty(),
         "{} findings:\n{}\n",
@@ -78,7 +78,7 @@ fn none(findings: Vec<String>) {
 }
 
 fn over_sources(rule: impl Fn(&Source) -> Vec<String>) {
-    none(sources().iter().flat_map(rule).collect());
+    none(&sources().iter().flat_map(rule).collect::<Vec<_>>());
 }
 
 #[test]
@@ -100,19 +100,18 @@ fn clocks_threads_exits_and_the_environment_have_their_places() {
 fn every_file_says_what_it_is() {
     over_sources(rules::header);
     let tests = files("tests", "rs");
-    none(
-        tests
-            .iter()
-            .filter(|(_, text)| !text.starts_with("//! "))
-            .map(|(path, _)| format!("{path}:1: the file does not say in `//!` what it is"))
-            .collect(),
-    );
+    let silent: Vec<String> = tests
+        .iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(path, _)| format!("{path}:1: the file does not say in `//!` what it is"))
+        .collect();
+    none(&silent);
 }
 
 #[test]
 fn files_and_functions_stay_short() {
     over_sources(rules::size);
-    none(rules::stale_exceptions(&sources()));
+    none(&rules::stale_exceptions(&sources()));
 }
 
 #[test]
@@ -120,10 +119,10 @@ fn nothing_is_unfinished_or_switched_off() {
     over_sources(rules::unfinished);
     let tests = files("tests", "rs");
     none(
-        tests
+        &tests
             .iter()
             .flat_map(|(p, t)| rules::unfinished(&Source::new(p, t)))
-            .collect(),
+            .collect::<Vec<_>>(),
     );
 }
 
@@ -134,18 +133,18 @@ fn metric_names_stand_in_the_catalogue_only() {
 
 #[test]
 fn every_file_is_compiled() {
-    none(rules::orphans(&files("src", "rs"), |p| {
+    none(&rules::orphans(&files("src", "rs"), |p| {
         p == "src/lib.rs" || p == "src/main.rs"
     }));
     let is_target = |p: &str| {
         p.matches('/').count() == 1 || (p.matches('/').count() == 2 && p.ends_with("/main.rs"))
     };
-    none(rules::orphans(&files("tests", "rs"), is_target));
+    none(&rules::orphans(&files("tests", "rs"), is_target));
 }
 
 #[test]
 fn dependencies_are_listed_with_their_reason() {
-    none(papers::dependencies(
+    none(&papers::dependencies(
         &page("Cargo.toml"),
         &page("docs/dependencies.md"),
     ));
@@ -153,7 +152,7 @@ fn dependencies_are_listed_with_their_reason() {
 
 #[test]
 fn the_changelog_has_an_open_head() {
-    none(papers::changelog(&page("docs/CHANGELOG.md")));
+    none(&papers::changelog(&page("docs/CHANGELOG.md")));
 }
 
 #[test]
@@ -161,10 +160,10 @@ fn what_the_documentation_names_exists() {
     let mut pages = files("docs", "md");
     pages.push(("README.md".to_owned(), page("README.md")));
     none(
-        pages
+        &pages
             .iter()
             .flat_map(|(path, text)| papers::references(path, text, root()))
-            .collect(),
+            .collect::<Vec<_>>(),
     );
 }
 

@@ -55,9 +55,9 @@ impl Masker<'_> {
 
     fn literal(&mut self, count: usize) {
         if self.keep == Keep::CodeAndStrings {
-            self.copy(count)
+            self.copy(count);
         } else {
-            self.blank(count)
+            self.blank(count);
         }
     }
 
@@ -343,10 +343,8 @@ pub fn crate_uses(masked: &str, module: &[String]) -> Vec<(usize, String)> {
 fn heads(masked: &str, from: usize, found: &mut Vec<(usize, String)>) {
     let text = &masked[from..];
     if !text.starts_with('{') {
-        if let Some((at, word)) = words(first_line_part(text)).first() {
-            if *at == 0 {
-                found.push((from, (*word).to_owned()));
-            }
+        if let Some((0, word)) = words(first_line_part(text)).first() {
+            found.push((from, (*word).to_owned()));
         }
         return;
     }
