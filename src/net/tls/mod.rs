@@ -1,3 +1,10 @@
-//! TLS on any stream, by rustls.
+//! TLS on any stream, by rustls: certificates, session tickets, the server and the client side,
+//! and what is needed to change them while connections are open. No sockets, no timers and no
+//! HTTP here; only this module names rustls, so that a new line of it is a local change.
 
+pub mod cert;
+pub mod crypto;
 pub mod params;
+pub mod ticket;
+
+pub use crypto::{install_provider, provider};

@@ -1,0 +1,590 @@
+//! Certificates as bytes: what a PEM chain and its key hold, and everything that is wrong with
+//! them. Pure functions over bytes and the time; reading files is the business of `load`, and
+//! choosing a certificate for a client that of `store`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::public_key::PublicKey;
+
+use super::crypto;
+use crate::io::facts::PeerCertificate;
+
+/// Warned about when a certificate has less than this left.
+pub const EXPIRY_WARNING_SECS: i64 = 14 * 24 * 3600;
+/// Weaker RSA keys are refused.
+pub const RSA_BITS_MIN: usize = 2048;
+/// More certificates in one file are refused.
+pub const CHAIN_LEN_MAX: usize = 16;
+
+const SHA1_SIGNATURES: [&str; 3] = [
+    "1.2.840.113549.1.1.5",
+    "1.2.840.10045.4.1",
+    "1.2.840.10040.4.3",
+];
+
+/// Whether a finding stops the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Warning,
+    /// The certificate cannot be used.
+    Error,
+}
+
+/// One thing that is wrong with a certificate, a key, a CA file or a CRL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The file is not there.
+    Missing,
+    /// The file cannot be read, and why.
+    Unreadable(String),
+    /// The file is larger than any certificate file may be.
+    TooLarge,
+    /// The directory has no `*.pem` file.
+    EmptyDir,
+    /// Not PEM; `der` when it looks like DER.
+    NotPem {
+        /// Looks like the binary form.
+        der: bool,
+    },
+    /// PEM, but without a certificate.
+    NoCertificate,
+    /// PEM, but without a private key.
+    NoKey,
+    /// PEM, but without a revocation list.
+    NoCrl,
+    /// The key is protected by a passphrase.
+    KeyEncrypted,
+    /// The provider cannot use the key.
+    BadKey,
+    /// Certificate number `position` (from 1) cannot be parsed.
+    BadCertificate {
+        /// From 1.
+        position: usize,
+    },
+    /// More certificates than [`CHAIN_LEN_MAX`].
+    ChainTooLong,
+    /// The key belongs to no certificate of the file.
+    KeyMismatch,
+    /// Certificate `position` (from 1) should stand where `expected` stands.
+    OutOfOrder {
+        /// From 1.
+        position: usize,
+        /// From 1.
+        expected: usize,
+    },
+    /// Nothing in the file issued certificate `position`, but others follow it.
+    Gap {
+        /// From 1.
+        position: usize,
+        /// Who issued it.
+        issuer: String,
+    },
+    /// The issuer of the last certificate is neither in the file nor a root of this system.
+    Incomplete {
+        /// Who issued it.
+        issuer: String,
+    },
+    /// Ran out this many seconds ago.
+    Expired {
+        /// Certificate number, from 1.
+        position: usize,
+        /// Seconds since.
+        ago: i64,
+    },
+    /// Runs out in this many seconds.
+    ExpiresSoon {
+        /// Certificate number, from 1.
+        position: usize,
+        /// Seconds left.
+        left: i64,
+    },
+    /// Becomes valid in this many seconds.
+    NotYetValid {
+        /// Certificate number, from 1.
+        position: usize,
+        /// Seconds to go.
+        wait: i64,
+    },
+    /// The RSA key has too few bits.
+    WeakKey {
+        /// Certificate number, from 1.
+        position: usize,
+        /// Bits.
+        bits: usize,
+    },
+    /// Signed with SHA-1.
+    WeakSignature {
+        /// Certificate number, from 1.
+        position: usize,
+    },
+    /// The certificate names no host and none is configured.
+    NoNames,
+    /// The revocation list should have been replaced this many seconds ago.
+    CrlExpired {
+        /// Seconds since.
+        ago: i64,
+    },
+    /// The revocation list cannot be parsed.
+    BadCrl,
+    /// The revocation list was issued by nobody in the CA file.
+    CrlOfAnotherCa {
+        /// Who issued it.
+        issuer: String,
+    },
+    /// A host name that cannot stand in a certificate.
+    BadHost(String),
+    /// The provider failed to make a self-signed certificate.
+    CannotGenerate(String),
+}
+
+impl Fault {
+    /// How bad it is.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        match self {
+            Self::Incomplete { .. }
+            | Self::ExpiresSoon { .. }
+            | Self::NoNames
+            | Self::CrlExpired { .. }
+            | Self::CrlOfAnotherCa { .. } => Severity::Warning,
+            _ => Severity::Error,
+        }
+    }
+}
+
+fn days(seconds: i64) -> String {
+    match seconds {
+        ..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the file does not exist"),
+            Self::Unreadable(why) => write!(f, "the file cannot be read: {why}"),
+            Self::TooLarge => f.write_str("the file is too large"),
+            Self::EmptyDir => f.write_str("the directory has no *.pem file"),
+            Self::NotPem { der: true } => f.write_str("the file is DER, not PEM"),
+            Self::NotPem { der: false } => f.write_str("the file is not PEM"),
+            Self::NoCertificate => f.write_str("the file has no certificate"),
+            Self::NoKey => f.write_str("the file has no private key"),
+            Self::NoCrl => f.write_str("the file has no revocation list"),
+            Self::KeyEncrypted => f.write_str("the key is protected by a passphrase"),
+            Self::BadKey => f.write_str("the key cannot be used: unknown kind or damaged"),
+            Self::BadCertificate { position } => {
+                write!(f, "certificate {position} of the file is damaged")
+            }
+            Self::ChainTooLong => write!(f, "more than {CHAIN_LEN_MAX} certificates in the file"),
+            Self::KeyMismatch => f.write_str("the key does not match the certificate"),
+            Self::OutOfOrder { position, expected } => write!(
+                f,
+                "the chain is out of order: certificate {position} belongs in place {expected}"
+            ),
+            Self::Gap { position, issuer } => write!(
+                f,
+                "the chain is incomplete: the issuer of certificate {position} ({issuer}) is not in the file"
+            ),
+            Self::Incomplete { issuer } => write!(
+                f,
+                "the chain may be incomplete: its issuer ({issuer}) is neither in the file nor among the roots of this system"
+            ),
+            Self::Expired { position, ago } => {
+                write!(f, "certificate {position} expired {} ago", days(*ago))
+            }
+            Self::ExpiresSoon { position, left } => {
+                write!(f, "certificate {position} expires in {}", days(*left))
+            }
+            Self::NotYetValid { position, wait } => {
+                write!(
+                    f,
+                    "certificate {position} is not valid for another {}",
+                    days(*wait)
+                )
+            }
+            Self::WeakKey { position, bits } => write!(
+                f,
+                "certificate {position} has a weak RSA key of {bits} bits: at least {RSA_BITS_MIN} are needed"
+            ),
+            Self::WeakSignature { position } => {
+                write!(f, "certificate {position} is signed with SHA-1")
+            }
+            Self::NoNames => {
+                f.write_str("the certificate names no host: it is served only as default")
+            }
+            Self::CrlExpired { ago } => write!(
+                f,
+                "the revocation list should have been replaced {} ago",
+                days(*ago)
+            ),
+            Self::BadCrl => f.write_str("the revocation list is damaged"),
+            Self::CrlOfAnotherCa { issuer } => write!(
+                f,
+                "the revocation list was issued by {issuer}, which is not in the CA file"
+            ),
+            Self::BadHost(host) => write!(f, "`{host}` is not a host name or address"),
+            Self::CannotGenerate(why) => write!(f, "no certificate could be made: {why}"),
+        }
+    }
+}
+
+/// What a leaf certificate says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Hosts, lower case; addresses in their usual text form.
+    pub names: Vec<String>,
+    /// The subject, as text.
+    pub subject: String,
+    /// The issuer, as text.
+    pub issuer: String,
+    /// Unix seconds.
+    pub not_before: i64,
+    /// Unix seconds.
+    pub not_after: i64,
+    /// SHA-256 of the DER form.
+    pub fingerprint: [u8; 32],
+}
+
+/// A usable certificate: chain, key, and the hosts it is for.
+#[derive(Clone)]
+pub struct Certificate {
+    /// Lower case; from the configuration, or from the certificate itself.
+    pub hosts: Vec<String>,
+    /// About the leaf.
+    pub info: Info,
+    /// For rustls.
+    pub key: Arc<CertifiedKey>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("hosts", &self.hosts)
+            .field("subject", &self.info.subject)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of a pair: a certificate when no fault is an error, and all faults.
+#[derive(Debug, Default)]
+pub struct Inspection {
+    /// Present when the pair can be used.
+    pub certificate: Option<Certificate>,
+    /// Everything found, in the order of the file; faults of the key in `key_faults`.
+    pub faults: Vec<Fault>,
+    /// What is wrong with the key alone.
+    pub key_faults: Vec<Fault>,
+}
+
+impl Inspection {
+    fn is_broken(&self) -> bool {
+        self.faults
+            .iter()
+            .chain(&self.key_faults)
+            .any(|fault| fault.severity() == Severity::Error)
+    }
+}
+
+/// Why `bytes` gave no object: not PEM at all, or PEM of another kind.
+fn nothing_found(bytes: &[u8], other: Fault) -> Fault {
+    let der = bytes.first() == Some(&0x30);
+    if bytes.windows(11).any(|window| window == b"-----BEGIN ") {
+        other
+    } else {
+        Fault::NotPem { der }
+    }
+}
+
+/// The certificates of a PEM file, as DER.
+///
+/// # Errors
+/// Not PEM, none in it, too many, or one that cannot be decoded.
+pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let mut out = Vec::new();
+    for item in CertificateDer::pem_slice_iter(bytes) {
+        let der = item.map_err(|_e| Fault::BadCertificate {
+            position: out.len() + 1,
+        })?;
+        if out.len() == CHAIN_LEN_MAX {
+            return Err(Fault::ChainTooLong);
+        }
+        out.push(der);
+    }
+    if out.is_empty() {
+        return Err(nothing_found(bytes, Fault::NoCertificate));
+    }
+    Ok(out)
+}
+
+/// The first private key of a PEM file.
+///
+/// # Errors
+/// Not PEM, none in it, or one with a passphrase.
+pub fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| {
+        let needle = b"ENCRYPTED";
+        let is_encrypted = bytes.windows(needle.len()).any(|window| window == needle);
+        match error {
+            _ if is_encrypted => Fault::KeyEncrypted,
+            pem::Error::NoItemsFound => nothing_found(bytes, Fault::NoKey),
+            _ => Fault::BadKey,
+        }
+    })
+}
+
+/// Looks at a chain and its key and says everything that is wrong, at `now` (Unix seconds).
+/// `hosts` override the names of the certificate; `roots` are the subjects of the system's
+/// roots, used to tell an incomplete chain, and may be empty.
+#[must_use]
+pub fn inspect(
+    chain: &[u8],
+    key: &[u8],
+    hosts: &[String],
+    roots: &[Vec<u8>],
+    now: i64,
+) -> Inspection {
+    let mut out = Inspection::default();
+    let ders = match certificates(chain) {
+        Ok(ders) => ders,
+        Err(fault) => {
+            out.faults.push(fault);
+            Vec::new()
+        }
+    };
+    let parsed = parse_all(&ders, &mut out.faults);
+    let key = match private_key(key) {
+        Ok(key) => Some(key),
+        Err(fault) => {
+            out.key_faults.push(fault);
+            None
+        }
+    };
+    let signing = key.and_then(|key| {
+        let loaded = crypto::provider().key_provider.load_private_key(key);
+        if loaded.is_err() {
+            out.key_faults.push(Fault::BadKey);
+        }
+        loaded.ok()
+    });
+    if ders.is_empty() || parsed.len() != ders.len() {
+        return out;
+    }
+    if let Some(signing) = &signing {
+        check_key(&ders, signing, &mut out);
+    }
+    check_order(&parsed, roots, &mut out.faults);
+    for (at, certificate) in parsed.iter().enumerate() {
+        check_one(certificate, at + 1, now, &mut out.faults);
+    }
+    let Some((leaf, der)) = parsed.first().zip(ders.first()) else {
+        return out;
+    };
+    let info = info(leaf, der);
+    let hosts: Vec<String> = if hosts.is_empty() {
+        info.names.clone()
+    } else {
+        hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
+    };
+    if hosts.is_empty() {
+        out.faults.push(Fault::NoNames);
+    }
+    if let (Some(signing), false) = (signing, out.is_broken()) {
+        out.certificate = Some(Certificate {
+            hosts,
+            info,
+            key: Arc::new(CertifiedKey::new(ders.clone(), signing)),
+        });
+    }
+    out
+}
+
+fn parse_all<'a>(
+    ders: &'a [CertificateDer<'static>],
+    faults: &mut Vec<Fault>,
+) -> Vec<X509Certificate<'a>> {
+    let mut out = Vec::with_capacity(ders.len());
+    for (at, der) in ders.iter().enumerate() {
+        match x509_parser::parse_x509_certificate(der) {
+            Ok((rest, certificate)) if rest.is_empty() => out.push(certificate),
+            _ => faults.push(Fault::BadCertificate { position: at + 1 }),
+        }
+    }
+    out
+}
+
+fn check_key(
+    ders: &[CertificateDer<'static>],
+    signing: &Arc<dyn rustls::sign::SigningKey>,
+    out: &mut Inspection,
+) {
+    let matches = |der: &CertificateDer<'static>| {
+        let pair = CertifiedKey::new(vec![der.clone()], Arc::clone(signing));
+        match pair.keys_match() {
+            Ok(()) => true,
+            // A key that does not tell its public half is given the benefit of the doubt.
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => true,
+            Err(_) => false,
+        }
+    };
+    match ders.iter().position(matches) {
+        Some(0) => {}
+        Some(at) => out.faults.push(Fault::OutOfOrder {
+            position: at + 1,
+            expected: 1,
+        }),
+        None => out.key_faults.push(Fault::KeyMismatch),
+    }
+}
+
+fn is_self_issued(certificate: &X509Certificate<'_>) -> bool {
+    certificate.subject().as_raw() == certificate.issuer().as_raw()
+}
+
+/// Every certificate must be issued by the one after it; a root at the end is harmless.
+fn check_order(chain: &[X509Certificate<'_>], roots: &[Vec<u8>], faults: &mut Vec<Fault>) {
+    for (at, pair) in chain.windows(2).enumerate() {
+        let [child, parent] = pair else { continue };
+        let issuer = child.issuer().as_raw();
+        if parent.subject().as_raw() == issuer && !is_self_issued(child) {
+            continue;
+        }
+        let elsewhere = chain
+            .iter()
+            .position(|other| other.subject().as_raw() == issuer);
+        faults.push(match elsewhere {
+            // A self-issued certificate in the middle: what follows it belongs before it.
+            Some(_) if is_self_issued(child) => Fault::OutOfOrder {
+                position: at + 2,
+                expected: at + 1,
+            },
+            Some(found) => Fault::OutOfOrder {
+                position: found + 1,
+                expected: at + 2,
+            },
+            None => Fault::Gap {
+                position: at + 1,
+                issuer: child.issuer().to_string(),
+            },
+        });
+        return;
+    }
+    if let Some(last) = chain.last() {
+        let issuer = last.issuer().as_raw();
+        let is_known = is_self_issued(last) || roots.is_empty();
+        if !is_known && !roots.iter().any(|root| root.as_slice() == issuer) {
+            faults.push(Fault::Incomplete {
+                issuer: last.issuer().to_string(),
+            });
+        }
+    }
+}
+
+fn check_one(cert: &X509Certificate<'_>, position: usize, now: i64, faults: &mut Vec<Fault>) {
+    let starts = cert.validity().not_before.timestamp();
+    let ends = cert.validity().not_after.timestamp();
+    if now < starts {
+        let wait = starts.saturating_sub(now);
+        faults.push(Fault::NotYetValid { position, wait });
+    }
+    if now > ends {
+        let ago = now.saturating_sub(ends);
+        faults.push(Fault::Expired { position, ago });
+    } else if ends.saturating_sub(now) < EXPIRY_WARNING_SECS {
+        // Short-lived certificates are always close to their end: half of their life is soon.
+        let left = ends.saturating_sub(now);
+        if left < ends.saturating_sub(starts) / 2 {
+            faults.push(Fault::ExpiresSoon { position, left });
+        }
+    }
+    if let Ok(PublicKey::RSA(rsa)) = cert.public_key().parsed() {
+        let bits = rsa.key_size();
+        if bits < RSA_BITS_MIN {
+            faults.push(Fault::WeakKey { position, bits });
+        }
+    }
+    let algorithm = cert.signature_algorithm.algorithm.to_id_string();
+    // Nobody checks the signature of a root, so its algorithm does not matter; that of a
+    // self-signed leaf does.
+    let is_root = position > 1 && is_self_issued(cert);
+    if SHA1_SIGNATURES.contains(&algorithm.as_str()) && !is_root {
+        faults.push(Fault::WeakSignature { position });
+    }
+}
+
+fn info(leaf: &X509Certificate<'_>, der: &[u8]) -> Info {
+    Info {
+        names: names(leaf),
+        subject: leaf.subject().to_string(),
+        issuer: leaf.issuer().to_string(),
+        not_before: leaf.validity().not_before.timestamp(),
+        not_after: leaf.validity().not_after.timestamp(),
+        fingerprint: crypto::sha256(&[der]),
+    }
+}
+
+/// The hosts a certificate is for: its subject alternative names, else its common name.
+fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Ok(Some(extension)) = leaf.subject_alternative_name() {
+        out.extend(extension.value.general_names.iter().filter_map(name_text));
+    } else if let Some(Ok(name)) = leaf.subject().iter_common_name().next().map(|n| n.as_str()) {
+        out.push(name.to_ascii_lowercase());
+    }
+    out
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(dns) => Some(dns.to_ascii_lowercase()),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
+        _ => None,
+    }
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
+        return Some(v4.into());
+    }
+    <[u8; 16]>::try_from(bytes).ok().map(Into::into)
+}
+
+/// What a peer's certificate says, for headers and logs: subject, subject alternative names (DNS,
+/// URI, address, mail, as `TYPE:value`) and the SHA-256 of the certificate.
+#[must_use]
+pub fn describe_peer(der: &[u8]) -> PeerCertificate {
+    let mut out = PeerCertificate {
+        fingerprint: crypto::hex(&crypto::sha256(&[der])),
+        ..PeerCertificate::default()
+    };
+    let Ok((_, cert)) = x509_parser::parse_x509_certificate(der) else {
+        return out;
+    };
+    out.subject = cert.subject().to_string();
+    out.issuer = cert.issuer().to_string();
+    out.serial = crypto::hex(cert.raw_serial());
+    if let Ok(Some(extension)) = cert.subject_alternative_name() {
+        let names = extension.value.general_names.iter();
+        out.names = names.filter_map(typed_name).collect();
+    }
+    out
+}
+
+fn typed_name(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(dns) => Some(format!("DNS:{dns}")),
+        GeneralName::URI(uri) => Some(format!("URI:{uri}")),
+        GeneralName::RFC822Name(mail) => Some(format!("email:{mail}")),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| format!("IP:{ip}")),
+        _ => None,
+    }
+}
