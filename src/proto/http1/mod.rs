@@ -5,16 +5,27 @@
 //! Rule numbers in comments are those of the HTTP rules of proxyd (`docs/http-rules.md`).
 
 pub mod body;
+#[cfg(test)]
+mod corpus;
+pub mod date;
 pub mod encode;
+mod fields;
+mod framing;
+pub mod fuzz;
+pub mod grammar;
 mod limit;
 pub mod request;
 pub mod response;
 mod scan;
+pub mod status;
+mod target;
+mod trailer;
 
 use std::fmt;
 
 pub use limit::Limits;
 pub use scan::Scan;
+pub use target::Authority;
 
 use crate::base::reason::Reason;
 
