@@ -1,1 +1,3 @@
 //! Master, workers and the admin process.
+
+pub mod master;

@@ -3,5 +3,6 @@
 //! Nothing here reads a socket, a clock or a random number; hostile bytes can neither panic nor
 //! make the work per byte grow.
 
+pub mod control;
 pub mod head;
 pub mod http1;
