@@ -1,3 +1,9 @@
 //! Streams and packet ports, and what works on any of them.
 
+pub mod buf;
 pub mod facts;
+pub mod packet;
+pub mod stream;
+
+pub use packet::PacketPort;
+pub use stream::{BoxStream, Stream};

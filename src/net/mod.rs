@@ -1,3 +1,8 @@
 //! Transports: ways to get a stream or a packet port.
 
+mod conn;
+mod tcp;
 pub mod tls;
+mod unix;
+
+pub use conn::Conn;
