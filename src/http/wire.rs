@@ -60,6 +60,10 @@ pub struct Wire {
     framing: Framing,
     /// The end of the message was put into `outbox`.
     finished: bool,
+    /// The last write was not taken whole: the peer is what everything waits for.
+    blocked: bool,
+    payload_in: u64,
+    payload_max: u64,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -80,6 +84,9 @@ impl Wire {
             written: 0,
             framing: Framing::None,
             finished: true,
+            blocked: false,
+            payload_in: 0,
+            payload_max: u64::MAX,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -100,8 +107,20 @@ impl Wire {
         (self.bytes_in, self.bytes_out)
     }
 
-    /// Starts receiving a message body.
-    pub fn receive(&mut self, decoder: Decoder) {
+    /// Whether the peer took less than was to be written.
+    pub const fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Payload received of the current message.
+    pub const fn payload(&self) -> u64 {
+        self.payload_in
+    }
+
+    /// Starts receiving a message body of at most `max` bytes of payload.
+    pub fn receive(&mut self, decoder: Decoder, max: u64) {
+        self.payload_in = 0;
+        self.payload_max = max;
         self.ended = decoder.is_done();
         self.decoder = decoder;
         self.payload = 0..0;
@@ -179,7 +198,9 @@ impl Wire {
     pub fn poll_flush_all(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.outbox.len() {
             let waiting = self.outbox.get(self.written..).unwrap_or(&[]);
-            let n = ready!(Pin::new(&mut self.conn).poll_write(cx, waiting))?;
+            let outcome = Pin::new(&mut self.conn).poll_write(cx, waiting);
+            self.blocked = outcome.is_pending();
+            let n = ready!(outcome)?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -188,7 +209,9 @@ impl Wire {
         }
         self.outbox.clear();
         self.written = 0;
-        Pin::new(&mut self.conn).poll_flush(cx)
+        let outcome = Pin::new(&mut self.conn).poll_flush(cx);
+        self.blocked = outcome.is_pending();
+        outcome
     }
 
     /// Drops the payload bytes that were used from the inbox.
@@ -211,6 +234,10 @@ impl Wire {
             self.payload = step.data;
             self.pending = step.consumed;
             self.ended = step.end;
+            self.payload_in += self.payload.len() as u64;
+            if self.payload_in > self.payload_max {
+                return Err(Reason::BodyTooLarge);
+            }
             if step.consumed == 0 && !step.end {
                 return Ok(());
             }
@@ -231,13 +258,15 @@ impl Wire {
     ) -> Poll<io::Result<usize>> {
         let front = self.outbox.get(self.written..).unwrap_or(&[]);
         let front_len = front.len();
-        let n = if front.is_empty() && tail.is_empty() {
-            ready!(Pin::new(&mut self.conn).poll_write(cx, data))?
+        let outcome = if front.is_empty() && tail.is_empty() {
+            Pin::new(&mut self.conn).poll_write(cx, data)
         } else {
             let parts = [IoSlice::new(front), IoSlice::new(data), IoSlice::new(tail)];
             let parts = if front.is_empty() { &parts[1..] } else { &parts[..] };
-            ready!(Pin::new(&mut self.conn).poll_write_vectored(cx, parts))?
+            Pin::new(&mut self.conn).poll_write_vectored(cx, parts)
         };
+        self.blocked = outcome.is_pending();
+        let n = ready!(outcome)?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
