@@ -1,0 +1,305 @@
+//! The life of one client connection: handshake, requests one after another, and its end.
+//!
+//! Two futures share the work. The outer one waits: while nothing comes it holds the connection
+//! and a deadline, nothing else. The inner one is boxed when bytes arrive, serves requests as long
+//! as they keep coming, and is dropped again once the connection has been quiet for
+//! [`PARK_AFTER`]: memory is per activity, not per connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::base::reason::Reason;
+use crate::base::time::Instant;
+use crate::http::exchange::{self, After, Exchange};
+use crate::http::scratch::Scratch;
+use crate::http::service::{Origin, Service};
+use crate::http::wire::Wire;
+use crate::io::Stream;
+use crate::io::buf::Buf;
+use crate::net::Conn;
+use crate::proto::head::RequestHead;
+use crate::proto::http1::request::{self, RequestRules};
+use crate::proto::http1::{Scan, Side};
+use crate::rt;
+
+/// How long a quiet connection keeps its working memory.
+const PARK_AFTER: Duration = Duration::from_millis(500);
+
+/// What is known of a connection over all its requests.
+pub struct Session {
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was accepted.
+    pub opened: Instant,
+    /// Requests so far.
+    pub requests: u32,
+}
+
+/// Serves one accepted connection to its end. TLS is done already.
+pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
+    let opened = rt::now();
+    let mut session = Session { origin, opened, requests: 0 };
+    let mut conn = conn;
+    let mut deadline = opened + service.params.timeouts.first_byte;
+    loop {
+        if !wait_readable(&mut conn, deadline).await {
+            let reason = match session.requests {
+                0 => Reason::FirstByteTimeout,
+                _ => Reason::IdleTimeout,
+            };
+            service.metrics.refused.inc(reason);
+            close(conn).await;
+            return;
+        }
+        // The state of an active connection lives only while it is active.
+        match Box::pin(serve_active(conn, &service, &mut session)).await {
+            Some((idle, until)) => {
+                conn = idle;
+                deadline = until;
+            }
+            None => return,
+        }
+    }
+}
+
+/// False when the deadline passed first.
+async fn wait_readable(conn: &mut Conn, deadline: Instant) -> bool {
+    let mut timer = rt::Timer::new();
+    timer.set(deadline);
+    poll_fn(|cx| {
+        if conn.poll_readable(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        timer.poll(cx).map(|()| false)
+    })
+    .await
+}
+
+async fn close(mut conn: Conn) {
+    // A close_notify or FIN that cannot be sent at once is not worth waiting for.
+    poll_fn(|cx| {
+        let _sent = Pin::new(&mut conn).poll_shutdown(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// What came instead of a request.
+enum NoRequest {
+    /// Nothing, for a while: the connection goes on waiting until then.
+    Quiet(Instant),
+    /// The client closed, cleanly or not.
+    Closed,
+    /// A deadline passed, or the bytes are no request.
+    Bad(Reason),
+}
+
+/// Serves requests until the connection is quiet (returns it, with its deadline) or over.
+async fn serve_active(
+    conn: Conn,
+    service: &Rc<Service>,
+    session: &mut Session,
+) -> Option<(Conn, Instant)> {
+    let mut scratch = Scratch::take();
+    let mut wire = Wire::new(conn, None, std::mem::take(&mut scratch.front));
+    let mut timer = rt::Timer::new();
+    let mut counted = (0, 0);
+    let outcome = loop {
+        let began = rt::now();
+        let head = read_head(&mut wire, &mut scratch.request, service, session, &mut timer).await;
+        match head {
+            Ok(started) => {
+                session.requests = session.requests.saturating_add(1);
+                let Some(bytes) = take_head(&mut wire, &scratch.request) else { break None };
+                let exchange = Exchange::new(service, session, bytes, started);
+                let after = exchange::run(exchange, &mut wire, &mut scratch, &mut timer).await;
+                count_traffic(service, &wire, &mut counted);
+                match after {
+                    After::KeepAlive => {}
+                    After::Close => break Some(After::Close),
+                    After::Abort => break Some(After::Abort),
+                    After::Tunnel(tunnel) => {
+                        let (conn, unread, outbox) = wire.into_parts();
+                        scratch.front = outbox;
+                        scratch.keep();
+                        tunnel.run(conn, unread, service).await;
+                        return None;
+                    }
+                }
+            }
+            Err(NoRequest::Quiet(until)) => {
+                let (conn, _, outbox) = wire.into_parts();
+                scratch.front = outbox;
+                scratch.keep();
+                return Some((conn, until));
+            }
+            Err(NoRequest::Closed) => break None,
+            Err(NoRequest::Bad(reason)) => {
+                exchange::refuse(service, session, &mut wire, reason, began).await;
+                break if reason.status() == 0 { None } else { Some(After::Close) };
+            }
+        }
+    };
+    match outcome {
+        Some(After::Abort) => wire.abort(),
+        Some(_) => linger(&mut wire, service, &mut timer).await,
+        None => {}
+    }
+    count_traffic(service, &wire, &mut counted);
+    let (conn, _, outbox) = wire.into_parts();
+    scratch.front = outbox;
+    scratch.keep();
+    if !matches!(outcome, Some(After::Abort)) {
+        close(conn).await;
+    }
+    None
+}
+
+fn count_traffic(service: &Service, wire: &Wire, counted: &mut (u64, u64)) {
+    let (received, sent) = wire.traffic();
+    service.metrics.received.add(received - counted.0);
+    service.metrics.sent.add(sent - counted.1);
+    *counted = (received, sent);
+}
+
+/// Reads the head of the next request; returns when its first byte came.
+async fn read_head(
+    wire: &mut Wire,
+    head: &mut RequestHead,
+    service: &Service,
+    session: &Session,
+    timer: &mut rt::Timer,
+) -> Result<Instant, NoRequest> {
+    let timeouts = &service.params.timeouts;
+    let rules = RequestRules { tls: service.params.tls, underscores: service.params.underscores };
+    let limits = &service.params.limits.parser;
+    let mut scan = Scan::default();
+    let quiet_since = rt::now();
+    let idle = match session.requests {
+        0 => session.opened + timeouts.first_byte,
+        _ => quiet_since + timeouts.idle,
+    };
+    let park = quiet_since + PARK_AFTER;
+    let mut started: Option<Instant> = None;
+    loop {
+        if !wire.unread().is_empty() {
+            let began = *started.get_or_insert_with(rt::now);
+            match request::parse(head, &mut scan, wire.unread(), limits, rules) {
+                Ok(Some(())) => return Ok(began),
+                Ok(None) => {}
+                Err(error) => return Err(NoRequest::Bad(error.reason)),
+            }
+        }
+        let deadline = match started {
+            Some(began) => began + timeouts.request_header,
+            None => park.min(idle),
+        };
+        timer.set(deadline);
+        let more = poll_fn(|cx| {
+            if let Poll::Ready(outcome) = wire.poll_read_more(cx, limits.request_head as usize + 1) {
+                return Poll::Ready(Some(outcome));
+            }
+            timer.poll(cx).map(|()| None)
+        })
+        .await;
+        match (more, started) {
+            (Some(Ok(0)), None) | (Some(Err(_)), _) => return Err(NoRequest::Closed),
+            (Some(Ok(0)), Some(_)) => return Err(NoRequest::Bad(Reason::ClientGone)),
+            (Some(Ok(_)), _) => {}
+            (None, Some(_)) => return Err(NoRequest::Bad(Reason::HeadTimeout)),
+            (None, None) if rt::now() >= idle => {
+                let first = session.requests == 0;
+                let reason = if first { Reason::FirstByteTimeout } else { Reason::IdleTimeout };
+                return Err(NoRequest::Bad(reason));
+            }
+            (None, None) => return Err(NoRequest::Quiet(idle)),
+        }
+    }
+}
+
+/// Moves the head out of the inbox, so that its bytes stay where they are while the body passes;
+/// bytes behind it stay in the inbox. `None` when there is no buffer for them.
+fn take_head(wire: &mut Wire, head: &RequestHead) -> Option<Buf> {
+    let whole = wire.inbox().take()?;
+    let rest = whole.readable().get(head.len..).unwrap_or(&[]);
+    if !rest.is_empty() {
+        let mut later = if rest.len() > Buf::SMALL { Buf::take_large() } else { Buf::take() }?;
+        later.extend_from_slice(rest);
+        *wire.inbox() = Some(later);
+    }
+    Some(whole)
+}
+
+/// Lingering close (rule 12.6): the write side ends, and what still comes is read and dropped for
+/// a while, so that the client gets the response and not a reset.
+async fn linger(wire: &mut Wire, service: &Service, timer: &mut rt::Timer) {
+    timer.set(rt::now() + service.params.timeouts.linger);
+    let mut left = service.params.limits.linger_bytes;
+    *wire.inbox() = None;
+    let mut shut = false;
+    poll_fn(|cx| {
+        if timer.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !shut {
+            match Pin::new(wire.conn()).poll_shutdown(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => shut = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+            }
+        }
+        loop {
+            let mut space = [0_u8; 4096];
+            let mut room = ReadBuf::new(&mut space);
+            match Pin::new(wire.conn()).poll_read(cx, &mut room) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    let n = room.filled().len() as u64;
+                    if n == 0 || n >= left {
+                        return Poll::Ready(());
+                    }
+                    left -= n;
+                }
+            }
+        }
+    })
+    .await;
+}
+
+/// Reads and drops the rest of a request body after its response (rule 12.5). True when the
+/// connection can go on.
+pub async fn discard_body(wire: &mut Wire, service: &Service, timer: &mut rt::Timer) -> bool {
+    use crate::http::pump::Source;
+    timer.set(rt::now() + service.params.timeouts.linger);
+    let mut left = service.params.limits.discard_body;
+    poll_fn(|cx| {
+        if timer.poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        loop {
+            match wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(false),
+                Poll::Ready(Ok(())) => {
+                    let (n, last) = (wire.data().len(), wire.is_last());
+                    if n as u64 > left {
+                        return Poll::Ready(false);
+                    }
+                    left -= n as u64;
+                    wire.consume(n);
+                    if last {
+                        return Poll::Ready(true);
+                    }
+                }
+            }
+        }
+    })
+    .await
+}
