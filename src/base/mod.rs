@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod reason;
+pub mod rng;
 pub mod secret;
 pub mod time;
 pub mod unit;

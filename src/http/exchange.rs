@@ -1,0 +1,286 @@
+//! One request from its head to its record: who asks, which route, which action, and what is
+//! written down at the end. Sending to a server is `forward`.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::base::reason::Reason;
+use crate::base::time::Instant;
+use crate::http::answer::{self, Answer};
+use crate::http::client_addr::Client;
+use crate::http::forward;
+use crate::http::normalize;
+use crate::http::params::Action;
+use crate::http::request_id::RequestId;
+use crate::http::router::{Query, Verdict};
+use crate::http::scratch::Scratch;
+use crate::http::service::{Origin, Route, Service};
+use crate::http::session::{Session, discard_body};
+use crate::http::trace::Trace;
+use crate::http::tunnel::Tunnel;
+use crate::http::wire::Wire;
+use crate::io::buf::Buf;
+use crate::metric::Held;
+use crate::proto::head::{FieldId, Method, RequestHead, TargetForm, Version};
+use crate::proto::http1::body::Decoder;
+use crate::proto::http1::Side;
+use crate::rt;
+use crate::upstream::group::Upstream;
+
+/// What becomes of the client connection.
+pub enum After {
+    /// The next request may come.
+    KeepAlive,
+    /// It is closed, without hurry.
+    Close,
+    /// It is broken, so that nobody takes the response for complete.
+    Abort,
+    /// It becomes a tunnel.
+    Tunnel(Box<Tunnel>),
+}
+
+/// What the record of an exchange says.
+pub struct Seen {
+    /// Number of the route.
+    pub route: Option<usize>,
+    /// The upstream.
+    pub upstream: Option<Rc<Upstream>>,
+    /// The server of the last attempt.
+    pub server: Option<usize>,
+    /// The status sent; 0 when none was.
+    pub status: u16,
+    /// Why proxyd answered or broke it.
+    pub reason: Reason,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Time in the queue.
+    pub queue: Duration,
+    /// Time to connect.
+    pub connect: Duration,
+    /// Until the first byte of the response.
+    pub first_byte: Option<Duration>,
+    /// Payload of the request.
+    pub payload_in: u64,
+    /// Bytes sent to the client.
+    pub sent: u64,
+    /// Bytes received from the client.
+    pub received: u64,
+}
+
+/// One request being served.
+pub struct Exchange {
+    /// The service that serves it.
+    pub service: Rc<Service>,
+    /// Where the connection came from.
+    pub origin: Origin,
+    /// The bytes of the head.
+    pub bytes: Bytes,
+    /// When its first byte came.
+    pub started: Instant,
+    /// Whether the connection may carry another request after this one.
+    pub may_go_on: bool,
+    /// Who asks.
+    pub client: Client,
+    /// Its id.
+    pub id: RequestId,
+    /// Its trace.
+    pub trace: Trace,
+    /// The record so far.
+    pub seen: Seen,
+    traffic: (u64, u64),
+    in_flight: Option<Held>,
+}
+
+/// The bytes of a head: in the buffer they arrived in, or in memory of their own size.
+pub enum Bytes {
+    /// A buffer of the pool.
+    Pooled(Buf),
+    /// Their own memory.
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// The bytes.
+    #[must_use]
+    pub fn get(&self) -> &[u8] {
+        match self {
+            Self::Pooled(buf) => buf.readable(),
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl Exchange {
+    /// A request whose head has arrived.
+    pub fn new(service: &Rc<Service>, session: &Session, bytes: Buf, started: Instant) -> Self {
+        let keepalive = &service.params.keepalive;
+        let may_go_on = !service.shared.draining.get()
+            && session.requests < keepalive.requests
+            && rt::now() - session.opened < keepalive.max_age;
+        Self {
+            service: Rc::clone(service),
+            origin: session.origin.clone(),
+            bytes: Bytes::Pooled(bytes),
+            started,
+            may_go_on,
+            client: Client::default(),
+            id: RequestId::generate(0),
+            trace: Trace::create(1, 1),
+            seen: Seen {
+                route: None,
+                upstream: None,
+                server: None,
+                status: 0,
+                reason: Reason::Ok,
+                attempts: 0,
+                queue: Duration::ZERO,
+                connect: Duration::ZERO,
+                first_byte: None,
+                payload_in: 0,
+                sent: 0,
+                received: 0,
+            },
+            traffic: (0, 0),
+            in_flight: None,
+        }
+    }
+
+    /// The route, once it is known.
+    #[must_use]
+    pub fn route(&self) -> Option<&Route> {
+        self.seen.route.and_then(|route| self.service.routes.get(route))
+    }
+
+    /// The entry of the connection in the service's list.
+    #[must_use]
+    pub const fn key(&self) -> usize {
+        self.origin.key
+    }
+
+    /// Gives the buffer of the head back and keeps its bytes alone.
+    pub fn shrink(&mut self, head: &RequestHead) {
+        let own = self.bytes.get().get(..head.len).unwrap_or(&[]).to_vec();
+        self.bytes = Bytes::Owned(own);
+    }
+
+    /// Counts the exchange as a tunnel until the result is dropped.
+    #[must_use]
+    pub fn hold_tunnel(&self) -> Option<Held> {
+        self.route().map(|route| route.metrics.tunnels.hold())
+    }
+
+    /// What the tunnel has carried, and why it ended.
+    pub fn tunnel_over(&mut self, reason: Reason, from_client: u64, to_client: u64) {
+        self.seen.reason = reason;
+        self.seen.received += from_client;
+        self.seen.sent += to_client;
+    }
+
+    /// Decides who asks, and under which id (rules 8.4 and 8.6).
+    fn identify(&mut self, head: &RequestHead) {
+        let bytes = self.bytes.get();
+        let peer = self.origin.peer_ip();
+        let client = Client::decide(peer, &head.fields, bytes, &self.service.trusted);
+        let mut rng = self.service.shared.rng.borrow_mut();
+        let received = head.value(FieldId::XRequestId, bytes);
+        let id = RequestId::decide(received, client.trusted_peer, rng.wide());
+        let trace = match head.value(FieldId::Traceparent, bytes).and_then(Trace::parse) {
+            Some(parent) => parent.child(rng.bits()),
+            None => Trace::create(rng.wide(), rng.bits()),
+        };
+        drop(rng);
+        (self.client, self.id, self.trace) = (client, id, trace);
+    }
+
+    /// Methods that are not a matter of routes (section 9). `Some`: the answer.
+    fn check_method(&self, head: &RequestHead) -> Option<Answer<'static>> {
+        let refuse = |reason| Some(Answer::error(reason));
+        match head.method {
+            Method::Connect => return refuse(Reason::ConnectRefused),
+            Method::Trace if !self.service.params.trace => return refuse(Reason::TraceRefused),
+            Method::Trace if !head.body.is_empty() => return refuse(Reason::TraceRefused),
+            Method::Options | Method::Trace => {}
+            _ => return None,
+        }
+        if head.method == Method::Options
+            && (head.form == TargetForm::Asterisk || head.path_bytes(self.bytes.get()) == b"*")
+        {
+            return Some(Answer::options());
+        }
+        match answer::max_forwards(head, self.bytes.get()) {
+            Ok(Some(0)) if head.method == Method::Options => Some(Answer::options()),
+            Ok(Some(0)) => refuse(Reason::TraceRefused),
+            Ok(_) => None,
+            Err(reason) => refuse(reason),
+        }
+    }
+
+    /// Finds the route and stores it.
+    fn find_route(&mut self, head: &RequestHead, text: &mut Vec<u8>) -> Result<(), Answer<'static>> {
+        let bytes = self.bytes.get();
+        let path = head.path_bytes(bytes);
+        let normal = normalize::normalize(path, text).map_err(Answer::error)?;
+        let host = match head.host.of(bytes) {
+            b"" => self.service.params.default_host.as_bytes(),
+            host => host,
+        };
+        let query = Query {
+            listener: &self.service.params.name,
+            host,
+            path: normal.path,
+            query: head.query.map(|span| span.of(bytes)),
+            head,
+            bytes,
+        };
+        match self.service.router.find(&query) {
+            Verdict::Route(route) => {
+                self.seen.route = Some(route);
+                Ok(())
+            }
+            Verdict::MethodNotAllowed(allowed) => Err(Answer::method_not_allowed(allowed)),
+            Verdict::None => Err(Answer::error(Reason::NoRoute)),
+        }
+    }
+
+    /// Writes the record: metrics and access log.
+    pub fn finish(&mut self, head: &RequestHead) {
+        self.in_flight = None;
+        self.service.count(self);
+        self.service.log(self, head);
+    }
+}
+
+/// Serves one request whose head is in `scratch.request`.
+pub async fn run(
+    mut exchange: Exchange,
+    wire: &mut Wire,
+    scratch: &mut Scratch,
+    timer: &mut rt::Timer,
+) -> After {
+    let service = Rc::clone(&exchange.service);
+    exchange.traffic = wire.traffic();
+    exchange.identify(&scratch.request);
+    let decided = match exchange.check_method(&scratch.request) {
+        Some(answer) => Err(answer),
+        None => exchange.find_route(&scratch.request, &mut scratch.text),
+    };
+    let head = &scratch.request;
+    let max = match (exchange.route(), decided.is_ok()) {
+        (Some(route), true) => route.params.max_body,
+        _ => service.params.limits.request_body,
+    };
+    let decoder = Decoder::of(head.body, &service.params.limits.parser, Side::Request);
+    wire.receive(decoder, max.unwrap_or(u64::MAX));
+    let after = match decided {
+        Err(answer) => exchange.answer(wire, scratch, timer, &answer).await,
+        Ok(()) => exchange.act(wire, scratch, timer).await,
+    };
+    if let After::Tunnel(mut tunnel) = after {
+        tunnel.head = std::mem::take(&mut scratch.request);
+        tunnel.exchange.note_traffic(wire);
+        return After::Tunnel(tunnel);
+    }
+    after
+}

@@ -1,0 +1,144 @@
+//! The HTTP service of one listener in one worker thread: everything that its connections share.
+
+use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use slab::Slab;
+
+use crate::base::reason::Reason;
+use crate::base::rng::Rng;
+use crate::http::client_addr::Networks;
+use crate::http::edit::{RequestRules, ResponseRules};
+use crate::http::kept;
+use crate::http::params::{Action, ListenerParams, RouteParams};
+use crate::http::router::Router;
+use crate::io::facts::TlsFacts;
+use crate::log::access;
+use crate::metric::bundle::{LimitMetrics, ListenerMetrics, RouteMetrics};
+use crate::rt;
+use crate::upstream::group::Upstream;
+
+/// Where a connection came from.
+#[derive(Clone)]
+pub struct Origin {
+    /// The peer's address; none for a Unix socket.
+    pub peer: Option<SocketAddr>,
+    /// Our address.
+    pub local: Option<SocketAddr>,
+    /// The TLS session.
+    pub tls: Option<Rc<TlsFacts>>,
+    /// The entry in [`Shared::connections`].
+    pub key: usize,
+}
+
+impl Origin {
+    /// The peer's address without its port.
+    #[must_use]
+    pub fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer.map(|addr| addr.ip().to_canonical())
+    }
+}
+
+/// A route with all that is derived from its parameters.
+pub struct Route {
+    /// What the configuration says.
+    pub params: RouteParams,
+    /// Header rules towards the server.
+    pub request_rules: RequestRules,
+    /// Header rules towards the client.
+    pub response_rules: ResponseRules,
+    /// Where it sends to, with the running sum of the weights.
+    pub targets: Vec<(Rc<Upstream>, u64)>,
+    /// What is counted for it.
+    pub metrics: RouteMetrics,
+}
+
+impl Route {
+    /// The upstream for one request: by weight, when there are several.
+    #[must_use]
+    pub fn upstream(&self, rng: &mut Rng) -> Option<&Rc<Upstream>> {
+        let all = self.targets.last().map_or(0, |(_, sum)| *sum);
+        let point = if self.targets.len() > 1 { rng.below(all) } else { 0 };
+        self.targets.iter().find(|(_, sum)| point < *sum).map(|(upstream, _)| upstream)
+    }
+
+    /// Whether it forwards.
+    #[must_use]
+    pub const fn is_forwarding(&self) -> bool {
+        matches!(self.params.action, Action::Forward(_))
+    }
+}
+
+/// An open client connection, for the drain.
+pub struct Connection {
+    /// Its task.
+    pub task: Option<rt::Task>,
+    /// Whether it has become a tunnel, which lives longer.
+    pub is_tunnel: bool,
+}
+
+/// What all HTTP listeners of a worker thread share.
+pub struct Shared {
+    /// The worker is leaving: answers say `Connection: close`.
+    pub draining: Cell<bool>,
+    /// Open connections.
+    pub connections: RefCell<Slab<Connection>>,
+    /// Memory of kept request bodies.
+    pub kept: kept::Budget,
+    /// For ids, sampling, weights.
+    pub rng: RefCell<Rng>,
+    /// The access log.
+    pub log: RefCell<access::Log>,
+    /// The unique name of this instance in Via.
+    pub instance: String,
+    /// Limits that bit.
+    pub limits: LimitMetrics,
+}
+
+impl Shared {
+    /// Cuts the connections that are not tunnels (at the drain deadline); returns how many.
+    pub fn cut_ordinary(&self) -> usize {
+        let keys: Vec<usize> = (self.connections.borrow().iter())
+            .filter(|(_, connection)| !connection.is_tunnel)
+            .map(|(key, _)| key)
+            .collect();
+        for key in &keys {
+            let task = self.connections.borrow_mut().get_mut(*key).and_then(|c| c.task.take());
+            if let Some(task) = task {
+                task.abort();
+            }
+        }
+        keys.len()
+    }
+
+    /// The connection has become a tunnel.
+    pub fn mark_tunnel(&self, key: usize) {
+        if let Some(connection) = self.connections.borrow_mut().get_mut(key) {
+            connection.is_tunnel = true;
+        }
+    }
+}
+
+/// The HTTP service of one listener.
+pub struct Service {
+    /// What the configuration says.
+    pub params: ListenerParams,
+    /// From request to route.
+    pub router: Rc<Router>,
+    /// All routes, by the router's numbers.
+    pub routes: Rc<[Route]>,
+    /// Peers whose word is taken.
+    pub trusted: Networks,
+    /// What is counted for it.
+    pub metrics: ListenerMetrics,
+    /// What all listeners share.
+    pub shared: Rc<Shared>,
+}
+
+impl Service {
+    /// Counts an end without a response.
+    pub fn count_refused(&self, reason: Reason) {
+        self.metrics.refused.inc(reason);
+    }
+}
