@@ -38,6 +38,13 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Those of the transport.
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Ready once the peer is known to have reset the connection: for somebody who waits for
+    /// something else meanwhile. Takes the place of a waiting reader. Transports that cannot tell
+    /// are never ready.
+    fn poll_reset(&mut self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
     /// For an idle connection: whether there is anything to read, be it data, the end or an
     /// error, so that it must not be used again.
     fn is_stale(&mut self) -> bool;
@@ -69,6 +76,10 @@ impl<S: Stream + ?Sized> Stream for Box<S> {
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         (**self).poll_readable(cx)
+    }
+
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        (**self).poll_reset(cx)
     }
 
     fn is_stale(&mut self) -> bool {

@@ -90,6 +90,10 @@ impl Stream for Conn {
         each!(self, stream => Stream::poll_readable(stream, cx))
     }
 
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        each!(self, stream => Stream::poll_reset(stream, cx))
+    }
+
     fn is_stale(&mut self) -> bool {
         each!(self, stream => Stream::is_stale(stream))
     }

@@ -15,6 +15,10 @@ impl Stream for UnixStream {
         Self::poll_readable(self, cx).map(Ok)
     }
 
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        Self::poll_reset(self, cx)
+    }
+
     fn is_stale(&mut self) -> bool {
         Self::is_stale(self)
     }

@@ -225,6 +225,17 @@ impl Registration {
         Poll::Pending
     }
 
+    /// Ready once the socket has an error to report: a reset. Takes the place of a waiting reader.
+    pub fn poll_error(&self, cx: &Context<'_>) -> Poll<()> {
+        let old = self.with(None, |slot| match &slot.read {
+            _ if slot.flags & ERROR != 0 => None,
+            Some(waker) if waker.will_wake(cx.waker()) => None,
+            _ => slot.read.replace(cx.waker().clone()),
+        });
+        drop(old);
+        if self.flags() & ERROR != 0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     /// Runs `op` whenever the side is ready until it gives something else than "would block".
     pub fn poll_io<R>(
         &self,

@@ -335,6 +335,17 @@ impl TcpStream {
         !pipe.arrived.is_empty() || pipe.end_arrived || pipe.reset
     }
 
+    pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut pipe = self.incoming().borrow_mut();
+        if pipe.reset {
+            return Poll::Ready(());
+        }
+        let old = pipe.reader.replace(cx.waker().clone());
+        drop(pipe);
+        drop(old);
+        Poll::Pending
+    }
+
     pub fn reset_on_close(&self) {
         self.reset.set(true);
     }

@@ -110,6 +110,11 @@ impl Stream {
         }
     }
 
+    /// Ready once the peer has reset the connection.
+    pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        self.registration.poll_error(cx)
+    }
+
     /// From now on closing sends a reset and throws away what is not sent.
     pub fn reset_on_close(&self) {
         // A socket that does not take the option is closed in the ordinary way.

@@ -241,6 +241,14 @@ impl TcpStream {
         }
     }
 
+    /// Ready once the peer has reset the connection. Takes the place of a waiting reader.
+    pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        match &self.kind {
+            Kind::Real(stream) => stream.poll_reset(cx),
+            Kind::Sim(stream) => stream.poll_reset(cx),
+        }
+    }
+
     /// From now on closing sends a reset and throws away what is not sent.
     pub fn reset(&self) {
         match &self.kind {

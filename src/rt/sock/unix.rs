@@ -122,6 +122,11 @@ impl UnixStream {
         self.0.is_stale()
     }
 
+    /// Ready once the peer has reset the connection. Takes the place of a waiting reader.
+    pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        self.0.poll_reset(cx)
+    }
+
     /// Closing from now on throws away what is not sent.
     pub fn reset(&self) {
         self.0.reset_on_close();
