@@ -1,8 +1,9 @@
 //! The HTTP reverse proxy.
 
 pub mod client_addr;
-pub mod date;
+pub mod edit;
 pub mod normalize;
 pub mod params;
 pub mod request_id;
+pub mod template;
 pub mod trace;

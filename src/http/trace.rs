@@ -1,6 +1,8 @@
 //! Trace context (W3C `traceparent`): parsed, continued with a new span, or created. No span is
 //! recorded here; `tracestate` is passed on or dropped by `edit`.
 
+use crate::proto::head::{Field, FieldId};
+
 /// Octets of a `traceparent` of version 00.
 pub const LEN: usize = 55;
 
@@ -70,6 +72,38 @@ impl Trace {
     }
 }
 
+/// The trace as it goes on from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Our own position.
+    pub trace: Trace,
+    /// Whether the client began it; only then does its `tracestate` mean anything.
+    pub continued: bool,
+}
+
+impl Hop {
+    /// Continues the trace of a request that has exactly one valid `traceparent`, or begins one.
+    #[must_use]
+    pub fn decide(fields: &[Field], buf: &[u8], random_trace: u128, random_span: u64) -> Self {
+        let mut received = fields
+            .iter()
+            .filter(|field| field.id == FieldId::Traceparent && !field.hop);
+        let first = received
+            .next()
+            .and_then(|field| Trace::parse(field.value.of(buf)));
+        match (first, received.next()) {
+            (Some(trace), None) => Self {
+                trace: trace.child(random_span),
+                continued: true,
+            },
+            _ => Self {
+                trace: Trace::create(random_trace, random_span),
+                continued: false,
+            },
+        }
+    }
+}
+
 fn dash(text: &[u8]) -> Option<&[u8]> {
     text.strip_prefix(b"-")
 }
@@ -101,6 +135,7 @@ pub(super) fn write_hex(out: Option<&mut [u8]>, number: u128) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::head::Span;
     use proptest::prelude::*;
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -157,6 +192,28 @@ mod tests {
         let trace = Trace::create(0, 0);
         assert_eq!(Trace::parse(&trace.to_bytes()), Some(trace));
         assert_eq!(trace.child(0).span_id, 1);
+    }
+
+    #[test]
+    fn only_a_single_valid_one_is_continued() {
+        let field = |at: usize| Field {
+            name: Span::EMPTY,
+            value: Span::new(at, at + LEN),
+            id: FieldId::Traceparent,
+            hop: false,
+        };
+        let buf = [GOOD.as_bytes(), &[b'x'; LEN]].concat();
+        for (fields, continued) in [
+            (vec![], false),
+            (vec![field(0)], true),
+            (vec![field(LEN)], false),
+            (vec![field(0), field(0)], false),
+        ] {
+            let hop = Hop::decide(&fields, &buf, 5, 6);
+            assert_eq!(hop.continued, continued);
+            assert_eq!(hop.trace.span_id, 6);
+            assert_eq!(hop.trace.trace_id == 5, !continued);
+        }
     }
 
     proptest! {
