@@ -115,6 +115,7 @@ codes! {
     NeedsRoot, "W0803", "setting without effect for an ordinary user", "Only a master that was started as root can change user and group.";
     PortTaken, "W0804", "port held by another process", "Something else listens on the address now.";
     NotBuiltIn, "E0805", "not built in yet", "The value is reserved and this version cannot do it.";
+    NotInEffect, "W0806", "accepted without effect", "The value is known and this version does not act on it.";
 
     NeedsRestart, "I1001", "setting needs a restart", "The new value is used after the next restart of the master, not after a reload.";
 }

@@ -2,6 +2,7 @@
 //! the order of the files.
 
 use super::code::Code;
+use super::source::Sources;
 use std::ops::Range;
 
 /// How bad a finding is.
@@ -123,6 +124,19 @@ impl Findings {
     /// Adds one.
     pub fn push(&mut self, finding: Finding) {
         self.0.push(finding);
+    }
+
+    /// Adds what was found in a tree that was recovered from broken text: nothing on lines that
+    /// have a finding already, and nothing about what is missing, for it may stand there.
+    pub fn extend_elsewhere(&mut self, other: Self, sources: &Sources) {
+        let line = |p: Place| (p.file, sources.position(p).0);
+        let known: Vec<_> = self.0.iter().map(|f| line(f.place)).collect();
+        self.0.extend(
+            other
+                .0
+                .into_iter()
+                .filter(|f| f.code != Code::MissingKey && !known.contains(&line(f.place))),
+        );
     }
 
     /// Whether one of them is an error.

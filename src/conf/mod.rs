@@ -2,11 +2,22 @@
 //! every part with all defaults filled in, or a list of everything that is wrong, each finding
 //! with its place. Nothing here opens a port, starts anything or (without `probe`) uses the network.
 
+mod base64;
+mod build;
 pub mod code;
+mod env;
 pub mod finding;
+mod grammar;
+mod include;
+pub mod key;
 pub mod model;
+pub mod render;
+mod scalar;
+mod shape;
 pub mod source;
+mod spell;
 mod tree;
+mod view;
 
 pub use code::Code;
 pub use finding::{Finding, Place, Severity};
@@ -14,6 +25,10 @@ pub use model::Model;
 pub use source::Sources;
 
 use std::path::Path;
+
+use finding::Findings;
+use include::Loader;
+use tree::Table;
 
 /// What reading a configuration gave.
 #[derive(Debug)]
@@ -29,20 +44,42 @@ pub struct Loaded {
 /// Reads and checks a file with its includes, the environment and this host.
 #[must_use]
 pub fn load(path: &Path) -> Loaded {
-    load_str(
-        &path.display().to_string(),
-        &std::fs::read_to_string(path).unwrap_or_default(),
-    )
+    let mut loader = Loader::new(&env::of_process);
+    let tree = loader.main(path);
+    finish(loader, &tree)
 }
 
 /// Checks a text as if it were a file of this name; nothing is asked of the host.
 #[must_use]
 pub fn load_str(name: &str, text: &str) -> Loaded {
-    let mut sources = Sources::default();
-    let _file = sources.add(name, text);
+    let mut loader = Loader::new(&env::of_process);
+    let tree = loader.text(Path::new(name), text);
+    finish(loader, &tree)
+}
+
+fn finish(loader: Loader<'_>, tree: &Table) -> Loaded {
+    let Loader {
+        sources,
+        mut findings,
+        broken,
+        ..
+    } = loader;
+    if broken {
+        let mut found = Findings::default();
+        shape::check(tree, &sources, &mut found);
+        findings.extend_elsewhere(found, &sources);
+        return Loaded {
+            model: None,
+            findings: findings.into_sorted(),
+            sources,
+        };
+    }
+    shape::check(tree, &sources, &mut findings);
+    let draft = build::build(tree, &sources, &env::of_process, &mut findings);
+    let model = (!findings.has_errors()).then(|| draft.into_model());
     Loaded {
-        model: None,
-        findings: Vec::new(),
+        model,
+        findings: findings.into_sorted(),
         sources,
     }
 }

@@ -233,7 +233,11 @@ impl Registration {
             _ => slot.read.replace(cx.waker().clone()),
         });
         drop(old);
-        if self.flags() & ERROR != 0 { Poll::Ready(()) } else { Poll::Pending }
+        if self.flags() & ERROR != 0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Runs `op` whenever the side is ready until it gives something else than "would block".

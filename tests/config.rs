@@ -1,0 +1,11 @@
+//! The configuration from outside: what a file means, what is reported and how it looks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test code"
+)]
+
+#[path = "config/look.rs"]
+mod look;
