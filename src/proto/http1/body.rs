@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::base::reason::Reason;
 use crate::proto::head::BodyKind;
-use crate::proto::http1::trailer::Reader;
+use crate::proto::http1::chunked::Chunked;
 use crate::proto::http1::{Error, Limits, Side};
 
 pub use crate::proto::http1::trailer::Trailers;
@@ -121,7 +121,7 @@ impl Decoder {
     pub fn is_done(&self) -> bool {
         match &self.state {
             State::Done => true,
-            State::Chunked(chunked) => chunked.phase == Phase::Done,
+            State::Chunked(chunked) => chunked.is_done(),
             State::Length(..) | State::UntilClose | State::Failed(_) => false,
         }
     }
@@ -145,7 +145,7 @@ impl Decoder {
         let side = match &self.state {
             State::Failed(error) => return Err(*error),
             State::Length(_, side) => *side,
-            State::Chunked(chunked) => chunked.side,
+            State::Chunked(chunked) => chunked.side(),
             State::UntilClose | State::Done => {
                 self.state = State::Done;
                 return Ok(());
@@ -163,9 +163,7 @@ impl Decoder {
     #[must_use]
     pub fn trailers(&self) -> Option<&Trailers> {
         match &self.state {
-            State::Chunked(chunked) if chunked.phase == Phase::Done => {
-                chunked.trailers.as_deref().map(Reader::trailers)
-            }
+            State::Chunked(chunked) => chunked.trailers(),
             _ => None,
         }
     }
@@ -179,199 +177,262 @@ const fn whole(length: usize, end: bool) -> Step {
     }
 }
 
-fn shorter(length: usize, left: u64) -> usize {
+pub(super) fn shorter(length: usize, left: u64) -> usize {
     usize::try_from(left).map_or(length, |left| left.min(length))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// In the digits of a size; this many were read.
-    Size(u8),
-    /// In the extension; this many octets were read.
-    Extension(u32),
-    /// Behind the CR of the size line.
-    SizeLf,
-    /// In the data.
-    Data,
-    /// Behind the data.
-    DataCr,
-    /// Behind the CR behind the data.
-    DataLf,
-    /// Behind the last chunk: an empty line or the first trailer.
-    AfterLast,
-    /// Behind a CR at the start of the trailer section.
-    AfterLastLf,
-    /// In the trailer section.
-    Trailers,
-    /// Behind the end.
-    Done,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::head::FieldId;
 
-/// Number of hexadecimal digits of the longest chunk size (rule 6.2).
-const SIZE_DIGITS: u8 = 16;
-/// The largest size of a chunk and of all chunks (rule 6.2).
-const SIZE_MAX: u64 = i64::MAX.unsigned_abs();
-
-#[derive(Debug)]
-struct Chunked {
-    phase: Phase,
-    side: Side,
-    extension_max: u32,
-    extensions_max: u32,
-    trailers_max: u32,
-    trailer_fields_max: u32,
-    /// The size of the chunk that is read; in its data, how much is left.
-    left: u64,
-    /// Payload of all chunks of which the size line was read.
-    payload: u64,
-    /// Octets of framing so far.
-    framing: u64,
-    /// Octets of extensions so far.
-    extensions: u32,
-    /// Made when the first trailer comes; most bodies have none.
-    trailers: Option<Box<Reader>>,
-}
-
-impl Chunked {
-    fn new(limits: &Limits, side: Side) -> Self {
-        Self {
-            phase: Phase::Size(0),
-            side,
-            extension_max: limits.chunk_extension,
-            extensions_max: limits.chunk_extensions_total,
-            trailers_max: limits.trailers,
-            trailer_fields_max: limits.trailer_fields,
-            left: 0,
-            payload: 0,
-            framing: 0,
-            extensions: 0,
-            trailers: None,
-        }
-    }
-
-    const fn fault(&self) -> Reason {
-        match self.side {
-            Side::Request => Reason::BadChunk,
-            Side::Response => Reason::UpstreamBadBody,
-        }
-    }
-
-    /// Goes on until a second stretch of payload would start, or the input or the body ends.
-    fn decode(&mut self, input: &[u8]) -> Result<Step, Reason> {
-        let mut at = 0_usize;
-        let mut data = 0..0;
-        while self.phase != Phase::Done {
-            let rest = input.get(at..).unwrap_or_default();
-            let Some(octet) = rest.first() else { break };
-            match self.phase {
-                Phase::Data => {
-                    if !data.is_empty() {
-                        break;
-                    }
-                    let taken = shorter(rest.len(), self.left);
-                    self.left = self.left.saturating_sub(taken as u64);
-                    data = at..at.saturating_add(taken);
-                    at = data.end;
-                    if self.left == 0 {
-                        self.phase = Phase::DataCr;
-                    }
-                }
-                Phase::Trailers => at = at.saturating_add(self.trailer(rest)?),
-                _ => {
-                    // The first octet of a trailer is not framing: it is read again as a trailer.
-                    let framing = self.framing_octet(*octet)?;
-                    at = at.saturating_add(usize::from(framing));
-                }
+    /// Decodes everything; the payload, or the reason.
+    fn run(decoder: &mut Decoder, input: &[u8]) -> Result<Vec<u8>, Reason> {
+        let (mut payload, mut rest) = (Vec::new(), input);
+        loop {
+            let step = decoder.decode(rest).map_err(|error| error.reason)?;
+            payload.extend_from_slice(&rest[step.data]);
+            rest = &rest[step.consumed..];
+            if step.end || step.consumed == 0 {
+                return Ok(payload);
             }
         }
-        Ok(Step {
-            consumed: at,
-            data,
-            end: self.phase == Phase::Done,
-        })
     }
 
-    /// Takes one octet of framing; false if it was not framing.
-    fn framing_octet(&mut self, octet: u8) -> Result<bool, Reason> {
-        self.framing = self.framing.saturating_add(1);
-        self.phase = match (self.phase, octet) {
-            (Phase::Size(digits), _) => self.size(digits, octet)?,
-            (Phase::Extension(length), _) => self.extension(length, octet)?,
-            (Phase::SizeLf, b'\n') => self.size_line_end()?,
-            (Phase::DataCr, b'\r') => Phase::DataLf,
-            (Phase::DataLf, b'\n') => Phase::Size(0),
-            (Phase::AfterLast, b'\r') => Phase::AfterLastLf,
-            (Phase::AfterLastLf, b'\n') => Phase::Done,
-            (Phase::AfterLast, _) => {
-                let (octets, lines) = (self.trailers_max, self.trailer_fields_max);
-                self.trailers = Some(Box::new(Reader::new(octets, lines, self.side)));
-                self.phase = Phase::Trailers;
-                return Ok(false);
+    fn chunked(limits: &Limits, input: &[u8]) -> Result<Vec<u8>, Reason> {
+        run(&mut Decoder::chunked(limits, Side::Request), input)
+    }
+
+    #[test]
+    fn no_body_takes_nothing() {
+        for mut decoder in [Decoder::none(), Decoder::length(0, Side::Request)] {
+            assert!(decoder.is_done());
+            let step = decoder.decode(b"GET").unwrap();
+            assert_eq!(
+                step,
+                Step {
+                    consumed: 0,
+                    data: 0..0,
+                    end: true
+                }
+            );
+            assert_eq!(decoder.close(), Ok(()));
+            assert_eq!(decoder.remaining(), Some(0));
+        }
+    }
+
+    #[test]
+    fn a_length_ends_exactly() {
+        let mut decoder = Decoder::of(BodyKind::Length(5), &Limits::default(), Side::Request);
+        assert_eq!(decoder.decode(b"").unwrap(), Step::default());
+        let step = decoder.decode(b"hel").unwrap();
+        assert_eq!(
+            step,
+            Step {
+                consumed: 3,
+                data: 0..3,
+                end: false
             }
-            _ => return Err(self.fault()),
+        );
+        assert_eq!(decoder.remaining(), Some(2));
+        let step = decoder.decode(b"loGET").unwrap();
+        assert_eq!(
+            step,
+            Step {
+                consumed: 2,
+                data: 0..2,
+                end: true
+            }
+        );
+        assert!(decoder.is_done());
+    }
+
+    #[test]
+    fn until_close_ends_with_a_clean_close_only() {
+        let mut decoder = Decoder::of(BodyKind::UntilClose, &Limits::default(), Side::Response);
+        assert_eq!(
+            decoder.decode(b"abc").unwrap(),
+            Step {
+                consumed: 3,
+                data: 0..3,
+                end: false
+            }
+        );
+        assert!(!decoder.is_done() && decoder.remaining().is_none());
+        assert_eq!(decoder.close(), Ok(()));
+        assert!(decoder.is_done());
+        assert!(decoder.decode(b"x").unwrap().end);
+    }
+
+    #[test]
+    fn an_early_end_is_an_error_of_the_side_it_came_from() {
+        let limits = Limits::default();
+        for kind in [BodyKind::Length(5), BodyKind::Chunked] {
+            for (side, reason) in [
+                (Side::Request, Reason::BodyCutShort),
+                (Side::Response, Reason::UpstreamTruncated),
+            ] {
+                let mut decoder = Decoder::of(kind, &limits, side);
+                assert_eq!(decoder.close(), Err(reason.into()));
+                assert_eq!(
+                    decoder.decode(b"5").unwrap_err().reason,
+                    reason,
+                    "it stays so"
+                );
+                assert_eq!(decoder.close(), Err(reason.into()));
+            }
+        }
+    }
+
+    #[test]
+    fn one_step_takes_one_stretch_of_payload() {
+        let mut decoder = Decoder::chunked(&Limits::default(), Side::Request);
+        let input = b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\nGET";
+        let step = decoder.decode(input).unwrap();
+        assert_eq!(
+            step,
+            Step {
+                consumed: 13,
+                data: 3..6,
+                end: false
+            }
+        );
+        let step = decoder.decode(&input[13..]).unwrap();
+        assert_eq!(
+            step,
+            Step {
+                consumed: 9,
+                data: 0..2,
+                end: true
+            }
+        );
+        assert!(decoder.is_done() && decoder.trailers().is_none());
+        assert_eq!(
+            decoder.decode(b"GET").unwrap(),
+            Step {
+                consumed: 0,
+                data: 0..0,
+                end: true
+            }
+        );
+    }
+
+    #[test]
+    fn an_error_is_final() {
+        let mut decoder = Decoder::chunked(&Limits::default(), Side::Request);
+        assert_eq!(decoder.decode(b"x").unwrap_err().reason, Reason::BadChunk);
+        assert_eq!(
+            decoder.decode(b"0\r\n\r\n").unwrap_err().reason,
+            Reason::BadChunk
+        );
+        assert!(!decoder.is_done());
+    }
+
+    #[test]
+    fn extensions_are_bounded_per_line_and_per_message() {
+        let limits = Limits {
+            chunk_extension: 10,
+            chunk_extensions_total: 25,
+            ..Limits::default()
         };
-        Ok(true)
+        let line = |length: usize| format!("1;{}\r\nx\r\n", "a".repeat(length - 1));
+        assert_eq!(chunked(&limits, line(10).as_bytes()), Ok(b"x".to_vec()));
+        assert_eq!(chunked(&limits, line(11).as_bytes()), Err(Reason::BadChunk));
+        let two = line(10).repeat(2);
+        assert!(chunked(&limits, format!("{two}{}", line(5)).as_bytes()).is_ok());
+        assert!(chunked(&limits, format!("{two}{}", line(6)).as_bytes()).is_err());
     }
 
-    fn size(&mut self, digits: u8, octet: u8) -> Result<Phase, Reason> {
-        let value = match octet {
-            b'0'..=b'9' => octet.wrapping_sub(b'0'),
-            b'a'..=b'f' => octet.wrapping_sub(b'a').wrapping_add(10),
-            b'A'..=b'F' => octet.wrapping_sub(b'A').wrapping_add(10),
-            b'\r' if digits > 0 => return Ok(Phase::SizeLf),
-            b';' if digits > 0 => return self.extension(0, octet),
-            _ => return Err(self.fault()),
+    #[test]
+    fn framing_may_not_outweigh_the_payload() {
+        let limits = Limits::default();
+        // 5 octets of framing for one of payload: within the factor, however long.
+        assert!(chunked(&limits, "1\r\nx\r\n".repeat(100_000).as_bytes()).is_ok());
+        // 20 octets of framing for one of payload: 4 too many each, until the free part is used up.
+        let wasteful = "0000000000000001\r\nx\r\n";
+        let free = Limits::CHUNK_OVERHEAD_FREE as usize / 4;
+        assert!(chunked(&limits, wasteful.repeat(free - 50).as_bytes()).is_ok());
+        assert_eq!(
+            chunked(&limits, wasteful.repeat(free + 50).as_bytes()),
+            Err(Reason::BadChunk)
+        );
+    }
+
+    #[test]
+    fn sizes_may_not_add_up_to_more_than_a_length_can_say() {
+        let mut decoder = Decoder::chunked(&Limits::default(), Side::Request);
+        let step = decoder.decode(b"7fffffffffffffff\r\n").unwrap();
+        assert_eq!(step.consumed, 18);
+        let mut decoder = Decoder::chunked(&Limits::default(), Side::Request);
+        let input = b"1\r\nx\r\n7fffffffffffffff\r\n";
+        let result = run(&mut decoder, input);
+        assert_eq!(result, Err(Reason::BadChunk));
+    }
+
+    fn trailers(limits: &Limits, side: Side, text: &str) -> Result<Vec<(String, bool)>, Reason> {
+        let mut decoder = Decoder::chunked(limits, side);
+        run(&mut decoder, format!("0\r\n{text}\r\n").as_bytes())?;
+        assert!(decoder.is_done());
+        let Some(trailers) = decoder.trailers() else {
+            return Ok(Vec::new());
         };
-        if digits >= SIZE_DIGITS {
-            return Err(self.fault());
-        }
-        // 16 digits fill 64 bits, so nothing is lost before the bound is checked.
-        self.left = self.left.wrapping_shl(4) | u64::from(value);
-        if self.left > SIZE_MAX {
-            return Err(self.fault());
-        }
-        Ok(Phase::Size(digits.saturating_add(1)))
+        let name = |span: crate::proto::head::Span| {
+            String::from_utf8(span.of(&trailers.bytes).to_vec()).unwrap()
+        };
+        Ok(trailers
+            .fields
+            .iter()
+            .map(|field| (name(field.name), field.hop))
+            .collect())
     }
 
-    /// Rule 6.3; `length` octets of the extension were read before this one.
-    fn extension(&mut self, length: u32, octet: u8) -> Result<Phase, Reason> {
-        if octet == b'\r' {
-            return Ok(Phase::SizeLf);
+    #[test]
+    fn trailers_that_mean_something_to_a_head_are_not_forwarded() {
+        let limits = Limits::default();
+        for id in FieldId::KNOWN {
+            let text = format!("{}: 1\r\n", id.name());
+            let found = trailers(&limits, Side::Response, &text).unwrap();
+            assert_eq!(found, [(id.name().to_owned(), !id.is_allowed_in_trailer())]);
         }
-        if !matches!(octet, b'\t' | b' '..=b'~') {
-            return Err(self.fault());
-        }
-        self.extensions = self.extensions.saturating_add(1);
-        let length = length.saturating_add(1);
-        if length > self.extension_max || self.extensions > self.extensions_max {
-            return Err(self.fault());
-        }
-        Ok(Phase::Extension(length))
+        let found = trailers(
+            &limits,
+            Side::Request,
+            "grpc-status: 0\r\nX-Forwarded-X: 1\r\nx_y: 2\r\n",
+        );
+        let marks: Vec<bool> = found.unwrap().into_iter().map(|(_, hop)| hop).collect();
+        assert_eq!(marks, [false, true, true]);
+        let found = trailers(&limits, Side::Response, "x_y: 2\r\n").unwrap();
+        assert!(!found[0].1);
     }
 
-    fn size_line_end(&mut self) -> Result<Phase, Reason> {
-        let allowed = self
-            .payload
-            .saturating_mul(Limits::CHUNK_OVERHEAD_FACTOR)
-            .saturating_add(Limits::CHUNK_OVERHEAD_FREE);
-        self.payload = self.payload.saturating_add(self.left);
-        if self.framing > allowed || self.payload > SIZE_MAX {
-            return Err(self.fault());
-        }
-        Ok(if self.left == 0 {
-            Phase::AfterLast
-        } else {
-            Phase::Data
-        })
+    #[test]
+    fn trailers_are_bounded() {
+        let limits = Limits {
+            trailers: 20,
+            trailer_fields: 2,
+            ..Limits::default()
+        };
+        assert!(trailers(&limits, Side::Request, "a: 1\r\nb: 2\r\n").is_ok());
+        let many = trailers(&limits, Side::Request, "a:\r\nb:\r\nc:\r\n");
+        assert_eq!(many, Err(Reason::BadTrailer));
+        assert!(trailers(&limits, Side::Request, "a: 3456789012345\r\n").is_ok());
+        let long = trailers(&limits, Side::Request, "a: 34567890123456\r\n");
+        assert_eq!(long, Err(Reason::BadTrailer));
+        assert_eq!(
+            trailers(&limits, Side::Response, "a: 34567890123456\r\n"),
+            Err(Reason::UpstreamBadBody)
+        );
+        // The bound does not wait for the end of a line.
+        let mut decoder = Decoder::chunked(&limits, Side::Request);
+        let endless = format!("0\r\n{}", "a".repeat(1 << 20));
+        assert_eq!(
+            run(&mut decoder, endless.as_bytes()),
+            Err(Reason::BadTrailer)
+        );
     }
 
-    fn trailer(&mut self, rest: &[u8]) -> Result<usize, Reason> {
-        let fault = self.fault();
-        let reader = self.trailers.as_mut().ok_or(fault)?;
-        let (taken, done) = reader.take(rest)?;
-        if done {
-            self.phase = Phase::Done;
-        }
-        Ok(taken)
+    #[test]
+    fn a_decoder_is_small() {
+        assert!(size_of::<Decoder>() <= 96, "{}", size_of::<Decoder>());
     }
 }

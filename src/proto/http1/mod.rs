@@ -5,6 +5,7 @@
 //! Rule numbers in comments are those of the HTTP rules of proxyd (`docs/http-rules.md`).
 
 pub mod body;
+mod chunked;
 #[cfg(test)]
 mod corpus;
 pub mod date;
@@ -13,6 +14,8 @@ mod fields;
 mod framing;
 pub mod fuzz;
 pub mod grammar;
+#[cfg(test)]
+mod laws;
 mod limit;
 pub mod request;
 pub mod response;

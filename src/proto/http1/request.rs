@@ -310,3 +310,286 @@ pub fn check_websocket(head: &RequestHead, buf: &[u8]) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::head::TargetForm;
+
+    fn parse_with(text: &str, rules: RequestRules) -> Result<RequestHead, Reason> {
+        let (mut head, mut scan) = (RequestHead::default(), Scan::default());
+        let result = parse(
+            &mut head,
+            &mut scan,
+            text.as_bytes(),
+            &Limits::default(),
+            rules,
+        );
+        match result {
+            Ok(found) => {
+                assert_eq!(found, Some(()), "the head is complete");
+                assert!(scan.is_fresh(), "ready for the next head");
+                Ok(head)
+            }
+            Err(error) => Err(error.reason),
+        }
+    }
+
+    fn head(text: &str) -> RequestHead {
+        parse_with(text, RequestRules::default()).unwrap()
+    }
+
+    /// A GET with these field lines.
+    fn get(fields: &str) -> RequestHead {
+        head(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n"))
+    }
+
+    fn show(span: Span, text: &str) -> &str {
+        std::str::from_utf8(span.of(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn a_head_is_taken_apart() {
+        let text = "\r\nPOST /a/b?c=d HTTP/1.1\r\nHost: Example.com.:81\r\nX-A:  1 \r\n\
+                    Content-Length: 3\r\n\r\nabcGET";
+        let head = head(text);
+        assert_eq!((head.method, head.version), (Method::Post, Version::Http11));
+        assert_eq!(head.form, TargetForm::Origin);
+        assert_eq!(show(head.path, text), "/a/b");
+        assert_eq!(show(head.query.unwrap(), text), "c=d");
+        assert_eq!(show(head.authority.unwrap(), text), "Example.com.:81");
+        assert_eq!(
+            (show(head.host, text), head.port),
+            ("Example.com", Some(81))
+        );
+        assert_eq!(head.body, BodyKind::Length(3));
+        assert!(head.keep_alive && !head.expect_continue && !head.te_trailers);
+        assert_eq!(&text[head.len..], "abcGET");
+        let marked: Vec<bool> = head.fields.iter().map(|field| field.hop).collect();
+        assert_eq!(
+            marked,
+            [false, false, true],
+            "the framing is written afresh"
+        );
+        assert_eq!(
+            head.value(FieldId::Host, text.as_bytes()),
+            Some(&b"Example.com.:81"[..])
+        );
+        assert_eq!(show(head.fields[1].value, text), "1");
+    }
+
+    #[test]
+    fn the_authority_of_the_target_counts() {
+        let text = "GET http://B:1/x HTTP/1.1\r\nHost: b:1\r\n\r\n";
+        let found = head(text);
+        assert_eq!(show(found.authority.unwrap(), text), "B:1");
+        assert_eq!((show(found.host, text), found.port), ("B", Some(1)));
+        assert_eq!(found.path_bytes(text.as_bytes()), b"/x");
+        let text = "OPTIONS http://b HTTP/1.1\r\nHost: b\r\n\r\n";
+        assert_eq!(head(text).path_bytes(text.as_bytes()), b"*");
+        assert_eq!(head("GET / HTTP/1.0\r\n\r\n").authority, None);
+        let rules = RequestRules {
+            tls: true,
+            ..RequestRules::default()
+        };
+        assert!(parse_with("GET https://b/ HTTP/1.1\r\nHost: b\r\n\r\n", rules).is_ok());
+    }
+
+    #[test]
+    fn persistence() {
+        assert!(get("").keep_alive);
+        assert!(!get("Connection: close\r\n").keep_alive);
+        assert!(!get("Connection: keep-alive\r\nConnection: x, CLOSE\r\n").keep_alive);
+        assert!(!head("GET / HTTP/1.0\r\n\r\n").keep_alive);
+        assert!(head("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").keep_alive);
+        assert!(!head("GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n\r\n").keep_alive);
+    }
+
+    #[test]
+    fn expectations_need_a_body_and_a_new_enough_client() {
+        let body = "Expect: 100-Continue\r\nContent-Length: 1\r\n";
+        assert!(get(body).expect_continue);
+        assert!(
+            get(body)
+                .fields
+                .iter()
+                .all(|f| f.id != FieldId::Expect || f.hop)
+        );
+        assert!(!get("Expect: 100-continue\r\n").expect_continue);
+        assert!(!get("Expect: 100-continue\r\nContent-Length: 0\r\n").expect_continue);
+        assert!(!head(&format!("POST / HTTP/1.0\r\n{body}\r\n")).expect_continue);
+    }
+
+    #[test]
+    fn trailers_are_asked_for() {
+        assert!(get("TE: trailers\r\n").te_trailers);
+        assert!(get("TE: gzip;q=0.5, Trailers\r\n").te_trailers);
+        assert!(!get("TE: gzip\r\n").te_trailers);
+        assert!(!get("").te_trailers);
+    }
+
+    #[test]
+    fn one_hop_fields_are_marked() {
+        for name in [
+            "Connection",
+            "Keep-Alive",
+            "Proxy-Connection",
+            "TE",
+            "Upgrade",
+            "HTTP2-Settings",
+            "Proxy-Authenticate",
+            "Proxy-Authorization",
+            "Proxy-Authentication-Info",
+            "Trailer",
+        ] {
+            let head = get(&format!("{name}: x\r\nX-{name}: y\r\n"));
+            let marked: Vec<bool> = head.fields.iter().map(|field| field.hop).collect();
+            assert_eq!(marked, [false, true, false], "{name}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_upgrade_needs_all_its_conditions() {
+        let both = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n";
+        assert_eq!(get(both).upgrade, Upgrade::WebSocket);
+        for fields in [
+            "Upgrade: websocket\r\n",
+            "Connection: upgrade\r\n",
+            "Connection: upgrade\r\nUpgrade: websocket, x\r\n",
+            "Connection: upgrade\r\nUpgrade: websocket\r\nUpgrade: websocket\r\n",
+            "Connection: upgrade\r\nUpgrade: h2c\r\n",
+            "Connection: upgrade\r\nUpgrade: H2C\r\n",
+            "Connection: upgrade\r\nUpgrade: a b\r\n",
+            "Connection: upgrade\r\nUpgrade: a/b/c\r\n",
+            "Connection: upgrade\r\nUpgrade:\r\n",
+            "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n",
+            "Connection: upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
+        ] {
+            assert_eq!(get(fields).upgrade, Upgrade::None, "{fields}");
+        }
+        let post = format!("POST / HTTP/1.1\r\nHost: a\r\n{both}\r\n");
+        assert_eq!(head(&post).upgrade, Upgrade::None);
+        let old = format!("GET / HTTP/1.0\r\nHost: a\r\n{both}\r\n");
+        assert_eq!(head(&old).upgrade, Upgrade::None);
+    }
+
+    #[test]
+    fn other_protocols_are_kept_for_the_route_to_decide() {
+        let text = "POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+        let Upgrade::Other(span) = head(text).upgrade else {
+            panic!("not kept")
+        };
+        assert_eq!(show(span, text), "tcp");
+    }
+
+    #[test]
+    fn the_websocket_handshake_is_checked_where_it_is_allowed() {
+        let check = |fields: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let result = check_websocket(&head(&text), text.as_bytes());
+            result.map_err(|error| error.reason)
+        };
+        assert_eq!(
+            check("Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n"),
+            Ok(())
+        );
+        assert_eq!(
+            check("Sec-WebSocket-Version: 13\r\n"),
+            Err(Reason::BadUpgrade)
+        );
+        assert_eq!(check("Sec-WebSocket-Key:\r\n"), Err(Reason::BadUpgrade));
+        assert_eq!(
+            check("Sec-WebSocket-Key: x\r\n"),
+            Err(Reason::UpgradeVersion)
+        );
+        assert_eq!(
+            check("Sec-WebSocket-Key: x\r\nSec-WebSocket-Version: 8\r\n"),
+            Err(Reason::UpgradeVersion)
+        );
+    }
+
+    #[test]
+    fn underscores_are_dropped_passed_or_refused() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\nX-A: 2\r\n_: 3\r\n\r\n";
+        let with = |underscores| {
+            parse_with(
+                text,
+                RequestRules {
+                    underscores,
+                    ..RequestRules::default()
+                },
+            )
+        };
+        let dropped = with(Underscores::Drop).unwrap();
+        assert_eq!(dropped.underscores, 2);
+        let marked: Vec<bool> = dropped.fields.iter().map(|field| field.hop).collect();
+        assert_eq!(marked, [false, true, false, true]);
+        let passed = with(Underscores::Pass).unwrap();
+        assert!(passed.underscores == 0 && passed.fields.iter().all(|field| !field.hop));
+        assert_eq!(with(Underscores::Reject).unwrap_err(), Reason::Underscore);
+    }
+
+    #[test]
+    fn every_bound_has_its_reason() {
+        let limits = Limits {
+            request_line: 20,
+            field_line: 30,
+            request_head: 100,
+            fields: 3,
+            ..Limits::default()
+        };
+        let reason = |text: &str| {
+            let (mut head, mut scan) = (RequestHead::default(), Scan::default());
+            let rules = RequestRules::default();
+            parse(&mut head, &mut scan, text.as_bytes(), &limits, rules)
+                .err()
+                .map(|e| e.reason)
+        };
+        assert_eq!(
+            reason("GET /2345678 HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Some(Reason::RequestLineTooLong)
+        );
+        assert_eq!(reason("GET /234567 HTTP/1.1\r\nHost: a\r\n\r\n"), None);
+        assert_eq!(
+            reason(&"x".repeat(21)),
+            Some(Reason::RequestLineTooLong),
+            "not at its end"
+        );
+        let line = |name: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(name));
+        assert_eq!(reason(&line(28)), Some(Reason::FieldTooLarge));
+        assert_eq!(reason(&line(27)), None);
+        let many =
+            |fields: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}", "X: y\r\n".repeat(fields));
+        assert_eq!(reason(&many(3)), Some(Reason::TooManyFields));
+        assert_eq!(reason(&many(2)), None);
+        let long = "X: 345678901234567890123456789\r\n".repeat(3);
+        assert_eq!(
+            reason(&format!("GET / HTTP/1.1\r\n{long}")),
+            Some(Reason::HeadTooLarge)
+        );
+    }
+
+    #[test]
+    fn a_head_is_used_again_without_traces() {
+        let (mut head, mut scan) = (RequestHead::default(), Scan::default());
+        let first = "POST http://a/?x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTE: trailers\r\n\
+                     Connection: close, upgrade\r\nUpgrade: x\r\nX_Y: z\r\nContent-Length: 1\r\n\r\n";
+        let second = "GET / HTTP/1.0\r\n\r\n";
+        let mut parse_one = |text: &str| {
+            let rules = RequestRules::default();
+            parse(
+                &mut head,
+                &mut scan,
+                text.as_bytes(),
+                &Limits::default(),
+                rules,
+            )
+            .unwrap()
+            .unwrap();
+            format!("{head:?}")
+        };
+        parse_one(first);
+        let used = parse_one(second);
+        assert_eq!(used, format!("{:?}", self::head(second)));
+    }
+}

@@ -142,3 +142,139 @@ fn timeout(value: &[u8]) -> Option<Duration> {
         Some(Duration::from_secs(seconds.min(u64::from(u32::MAX))))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::head::Upgrade;
+
+    fn head_to(method: Method, text: &str) -> ResponseHead {
+        let (mut head, mut scan) = (ResponseHead::default(), Scan::default());
+        let found = parse(
+            &mut head,
+            &mut scan,
+            text.as_bytes(),
+            &Limits::default(),
+            method,
+        );
+        assert_eq!(found, Ok(Some(())));
+        head
+    }
+
+    /// A 200 with these field lines.
+    fn ok(fields: &str) -> ResponseHead {
+        head_to(Method::Get, &format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))
+    }
+
+    #[test]
+    fn a_head_is_taken_apart() {
+        let text = "HTTP/1.1 404 Nope\r\nServer: x\r\nSet-Cookie: a\r\nset-cookie: b\r\n\
+                    Content-Length: 3\r\n\r\nabcHTTP";
+        let head = head_to(Method::Get, text);
+        assert_eq!((head.status, head.version), (404, Version::Http11));
+        assert_eq!(
+            (head.body, head.content_length),
+            (BodyKind::Length(3), Some(3))
+        );
+        assert_eq!(&text[head.len..], "abcHTTP");
+        let ids: Vec<FieldId> = head.fields.iter().map(|field| field.id).collect();
+        let cookie = FieldId::SetCookie;
+        assert_eq!(
+            ids,
+            [FieldId::Server, cookie, cookie, FieldId::ContentLength]
+        );
+        assert_eq!(head.value(cookie, text.as_bytes()), Some(&b"a"[..]));
+    }
+
+    #[test]
+    fn persistence_needs_an_end_of_the_body() {
+        let framed = "Content-Length: 0\r\n";
+        assert!(ok(framed).keep_alive);
+        assert!(!ok("").keep_alive, "until close");
+        assert!(!ok(&format!("{framed}Connection: close\r\n")).keep_alive);
+        let old = |fields: &str| head_to(Method::Get, &format!("HTTP/1.0 200 OK\r\n{fields}\r\n"));
+        assert!(!old(framed).keep_alive);
+        assert!(old(&format!("{framed}Connection: keep-alive\r\n")).keep_alive);
+        assert!(!old("Connection: keep-alive\r\n").keep_alive);
+        assert!(head_to(Method::Head, "HTTP/1.1 200 OK\r\n\r\n").keep_alive);
+        assert!(head_to(Method::Get, "HTTP/1.1 304 X\r\n\r\n").keep_alive);
+    }
+
+    #[test]
+    fn the_length_of_what_is_not_sent_is_known() {
+        let head = head_to(Method::Head, "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n");
+        assert_eq!((head.body, head.content_length), (BodyKind::None, Some(7)));
+        let head = head_to(Method::Get, "HTTP/1.1 304 X\r\nContent-Length: x\r\n\r\n");
+        assert_eq!((head.body, head.content_length), (BodyKind::None, None));
+    }
+
+    #[test]
+    fn the_idle_time_of_the_server_is_read() {
+        let timeout = |value: &str| ok(&format!("Keep-Alive: {value}\r\n")).keep_alive_timeout;
+        assert_eq!(timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("max=1, Timeout = 7"), Some(Duration::from_secs(7)));
+        for value in ["", "timeout", "timeout=", "timeout=x", "timeout=-1", "5"] {
+            assert_eq!(timeout(value), None, "{value}");
+        }
+        let longest = Duration::from_secs(u64::from(u32::MAX));
+        assert_eq!(timeout("timeout=9223372036854775807"), Some(longest));
+        assert_eq!(ok("").keep_alive_timeout, None);
+    }
+
+    #[test]
+    fn tunnels_start_with_101_or_2xx_to_connect() {
+        let switch =
+            |fields: &str| head_to(Method::Get, &format!("HTTP/1.1 101 X\r\n{fields}\r\n"));
+        let head = switch("Upgrade: websocket\r\nConnection: Upgrade\r\n");
+        assert!(head.tunnel && !head.keep_alive && !head.is_interim());
+        assert_eq!(head.upgrade, Upgrade::WebSocket);
+        assert_eq!(switch("Upgrade: websocket\r\n").upgrade, Upgrade::None);
+        assert_eq!(switch("Connection: upgrade\r\n").upgrade, Upgrade::None);
+        let other = switch("Upgrade: tcp\r\nConnection: upgrade\r\n").upgrade;
+        assert!(matches!(other, Upgrade::Other(_)));
+        assert!(head_to(Method::Connect, "HTTP/1.1 200 OK\r\n\r\n").tunnel);
+        assert!(!head_to(Method::Connect, "HTTP/1.1 407 X\r\n\r\n").tunnel);
+        assert!(!ok("Upgrade: websocket\r\nConnection: Upgrade\r\n").tunnel);
+        assert_eq!(
+            ok("Upgrade: websocket\r\nConnection: Upgrade\r\n").upgrade,
+            Upgrade::None
+        );
+    }
+
+    #[test]
+    fn interim_responses_are_known() {
+        assert!(head_to(Method::Get, "HTTP/1.1 103 X\r\n\r\n").is_interim());
+        assert!(!ok("").is_interim());
+    }
+
+    #[test]
+    fn fields_of_one_hop_are_marked() {
+        let head = ok("Connection: x-a\r\nX-A: 1\r\nX-B: 2\r\nTransfer-Encoding: chunked\r\n");
+        let marked: Vec<bool> = head.fields.iter().map(|field| field.hop).collect();
+        assert_eq!(marked, [true, true, false, true]);
+    }
+
+    #[test]
+    fn heads_are_bounded() {
+        let limits = Limits {
+            response_head: 50,
+            response_fields: 2,
+            ..Limits::default()
+        };
+        let good = |text: &str| {
+            let (mut head, mut scan) = (ResponseHead::default(), Scan::default());
+            let result = parse(&mut head, &mut scan, text.as_bytes(), &limits, Method::Get);
+            assert!(result.is_ok() || result == Err(BAD.into()));
+            result.is_ok()
+        };
+        let line = "HTTP/1.1 200 OK\r\n";
+        assert!(good(&format!("{line}X: {}\r\n\r\n", "y".repeat(26))));
+        assert!(!good(&format!("{line}X: {}\r\n\r\n", "y".repeat(27))));
+        assert!(
+            !good(&format!("HTTP/1.1 200 {}", "y".repeat(40))),
+            "not only at its end"
+        );
+        assert!(good(&format!("{line}a:\r\nb:\r\n")));
+        assert!(!good(&format!("{line}a:\r\nb:\r\nc:\r\n")));
+    }
+}
