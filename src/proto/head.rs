@@ -4,6 +4,8 @@
 //! It is deliberately not a header map: nothing is copied, nothing is allocated per field, and a
 //! head is re-used from message to message. The rules that fill it are in [`crate::proto::http1`].
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 mod field;
 
 use std::time::Duration;

@@ -19,7 +19,7 @@ pub fn imf_fixdate(unix: u64) -> [u8; LEN] {
     let days = unix.wrapping_div(SECONDS_PER_DAY);
     let second = unix.wrapping_rem(SECONDS_PER_DAY);
     let (year, month, day) = civil(days);
-    let weekday = days.wrapping_rem(WEEKDAYS.len() as u64);
+    let weekday = days.wrapping_rem(7);
     let century = year.wrapping_div(100);
     let mut out = *b"---, -- --- ---- --:--:-- GMT";
     text(&mut out, 0, &WEEKDAYS, weekday);

@@ -4,6 +4,8 @@
 //! ([`crate::proto::head`]), and what is sent is written afresh from it. There is no lenient mode.
 //! Rule numbers in comments are those of the HTTP rules of proxyd (`docs/http-rules.md`).
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 pub mod body;
 mod chunked;
 #[cfg(test)]
