@@ -53,7 +53,7 @@ pub fn encode(registry: &Registry, table: &Table, samples: &[Sample]) -> std::io
         if metrics.is_empty() {
             continue;
         }
-        let mut family = MetricFamily::new();
+        let mut family = MetricFamily::default();
         family.set_name(desc.name.to_owned());
         family.set_help(desc.help.to_owned());
         family.set_field_type(shown_as(desc));
@@ -134,7 +134,7 @@ fn histogram(desc: &Desc, series: &Series, slot: &HistogramSlot, table: &Table) 
     for bound in slot.bounds.iter() {
         total += word(at);
         at += 1;
-        let mut bucket = Bucket::new();
+        let mut bucket = Bucket::default();
         bucket.set_upper_bound(seconds(*bound));
         bucket.set_cumulative_count(total);
         buckets.push(bucket);
@@ -143,7 +143,7 @@ fn histogram(desc: &Desc, series: &Series, slot: &HistogramSlot, table: &Table) 
     if total == 0 {
         return None;
     }
-    let mut shown = Histogram::new();
+    let mut shown = Histogram::default();
     shown.set_sample_count(total);
     shown.set_sample_sum(seconds(word(at + 1)));
     shown.set_bucket(buckets);
@@ -160,11 +160,11 @@ fn single(desc: &Desc, labels: Vec<LabelPair>, word: u64) -> Metric {
     };
     let mut metric = Metric::from_label(labels);
     if desc.counts {
-        let mut counter = Counter::new();
+        let mut counter = Counter::default();
         counter.set_value(value);
         metric.set_counter(counter);
     } else {
-        let mut gauge = Gauge::new();
+        let mut gauge = Gauge::default();
         gauge.set_value(value);
         metric.set_gauge(gauge);
     }
@@ -177,7 +177,7 @@ fn labels<S: AsRef<str>>(desc: &Desc, values: &[S], last: Option<&str>) -> Vec<L
         .iter()
         .zip(values)
         .map(|(name, value)| {
-            let mut pair = LabelPair::new();
+            let mut pair = LabelPair::default();
             pair.set_name((*name).to_owned());
             pair.set_value(value.to_owned());
             pair
