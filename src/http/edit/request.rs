@@ -243,7 +243,7 @@ impl Writer<'_> {
             |out| encode::push_decimal(out, facts.listener_port.into()),
         )?;
         self.own(out, FieldId::XRealIp, !met.real_ip, |out| {
-            push_addr(out, facts.client.addr)
+            push_addr(out, facts.client.addr);
         })?;
         self.own(out, FieldId::Forwarded, self.rules.forwarded, |out| {
             self.after_trusted(out, FieldId::Forwarded);
@@ -312,7 +312,7 @@ impl Writer<'_> {
     fn identity(&self, out: &mut Vec<u8>) -> Result<(), Reason> {
         let id = self.cx.facts.request_id;
         self.own(out, FieldId::XRequestId, !id.is_empty(), |out| {
-            out.extend_from_slice(id)
+            out.extend_from_slice(id);
         })?;
         if let Some(hop) = self.cx.trace {
             self.own(out, FieldId::Traceparent, true, |out| {

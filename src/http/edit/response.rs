@@ -91,10 +91,12 @@ fn passes(field: &Field, buf: &[u8], cx: &ResponseContext<'_>, rules: &ResponseR
     if field.id == FieldId::Trailer {
         return cx.trailers && matches!(cx.body, BodyKind::Chunked);
     }
-    !field.hop
-        && field.id != FieldId::ContentLength
-        && !(field.id == FieldId::XRequestId && rules.request_id)
-        && !rules.fields.dropped.covers(field, buf)
+    let own = match field.id {
+        FieldId::ContentLength => true,
+        FieldId::XRequestId => rules.request_id,
+        _ => false,
+    };
+    !field.hop && !own && !rules.fields.dropped.covers(field, buf)
 }
 
 /// Rules 7.2 and 7.3: exactly one statement about the length, or none.

@@ -685,100 +685,45 @@ fn a_whole_response_head() {
     );
 }
 
+/// Status, fields and method of a response, version of the client, what is sent of the framing.
+type FramingCase = (&'static str, &'static str, Method, Version, &'static str);
+
+#[rustfmt::skip]
+const FRAMING: &[FramingCase] = &[
+    ("200", "Content-Length: 7\n", Method::Get, Version::Http11, "Content-Length: 7"),
+    ("200", "Content-Length: 0\n", Method::Get, Version::Http11, "Content-Length: 0"),
+    ("200", "Transfer-Encoding: chunked\n", Method::Get, Version::Http11, "Transfer-Encoding: chunked"),
+    ("200", "", Method::Get, Version::Http11, "Transfer-Encoding: chunked"),
+    ("200", "", Method::Get, Version::Http10, "Connection: close"),
+    ("200", "Transfer-Encoding: chunked\n", Method::Get, Version::Http10, "Connection: close"),
+    ("200", "Content-Length: 7\n", Method::Get, Version::Http10, "Content-Length: 7|Connection: keep-alive"),
+    // HEAD and 304: the length of the representation, no body
+    ("200", "Content-Length: 7\n", Method::Head, Version::Http11, "Content-Length: 7"),
+    ("200", "Transfer-Encoding: chunked\n", Method::Head, Version::Http11, ""),
+    ("200", "", Method::Head, Version::Http11, ""),
+    ("304", "Content-Length: 7\n", Method::Get, Version::Http11, "Content-Length: 7"),
+    ("304", "", Method::Get, Version::Http11, ""),
+    // never a length
+    ("204", "Content-Length: 0\n", Method::Get, Version::Http11, ""),
+    ("204", "", Method::Get, Version::Http11, ""),
+    ("205", "Content-Length: 0\n", Method::Get, Version::Http11, "Content-Length: 0"),
+    ("205", "", Method::Get, Version::Http11, "Content-Length: 0"),
+];
+
 #[test]
 fn rules_7_2_to_7_4_framing_towards_the_client() {
     let facts = facts();
     let names = ["content-length", "transfer-encoding", "connection"];
-    let te = "Transfer-Encoding: chunked";
-    for (status, fields, method, version, want) in [
-        (
-            "200",
-            "Content-Length: 7\n",
-            Method::Get,
-            Version::Http11,
-            "Content-Length: 7",
-        ),
-        (
-            "200",
-            "Content-Length: 0\n",
-            Method::Get,
-            Version::Http11,
-            "Content-Length: 0",
-        ),
-        (
-            "200",
-            "Transfer-Encoding: chunked\n",
-            Method::Get,
-            Version::Http11,
-            te,
-        ),
-        ("200", "", Method::Get, Version::Http11, te),
-        ("200", "", Method::Get, Version::Http10, "Connection: close"),
-        (
-            "200",
-            "Transfer-Encoding: chunked\n",
-            Method::Get,
-            Version::Http10,
-            "Connection: close",
-        ),
-        (
-            "200",
-            "Content-Length: 7\n",
-            Method::Get,
-            Version::Http10,
-            "Content-Length: 7|Connection: keep-alive",
-        ),
-        // HEAD and 304: the length of the representation, no body
-        (
-            "200",
-            "Content-Length: 7\n",
-            Method::Head,
-            Version::Http11,
-            "Content-Length: 7",
-        ),
-        (
-            "200",
-            "Transfer-Encoding: chunked\n",
-            Method::Head,
-            Version::Http11,
-            "",
-        ),
-        ("200", "", Method::Head, Version::Http11, ""),
-        (
-            "304",
-            "Content-Length: 7\n",
-            Method::Get,
-            Version::Http11,
-            "Content-Length: 7",
-        ),
-        ("304", "", Method::Get, Version::Http11, ""),
-        // never a length
-        (
-            "204",
-            "Content-Length: 0\n",
-            Method::Get,
-            Version::Http11,
-            "",
-        ),
-        ("204", "", Method::Get, Version::Http11, ""),
-        (
-            "205",
-            "Content-Length: 0\n",
-            Method::Get,
-            Version::Http11,
-            "Content-Length: 0",
-        ),
-        ("205", "", Method::Get, Version::Http11, "Content-Length: 0"),
-    ] {
+    for (status, fields, method, version, want) in FRAMING {
         let text = format!("HTTP/1.1 {status} x\n{fields}\n");
-        let (head, _) = response(&text, method);
-        let body = client_body(&head, version, method == Method::Head);
+        let (head, _) = response(&text, *method);
+        let body = client_body(&head, *version, *method == Method::Head);
         let cx = ResponseContext {
-            version,
+            version: *version,
             ..response_context(&facts, body)
         };
-        let got = answered(&text, method, &cx, &ResponseRules::default());
-        assert_eq!(lines(&got, &names), want, "{text} {method:?} {version:?}");
+        let got = answered(&text, *method, &cx, &ResponseRules::default());
+        assert_eq!(lines(&got, &names), *want, "{text} {method:?} {version:?}");
     }
 }
 
