@@ -25,6 +25,10 @@ struct Slot {
     body: Option<Body>,
 }
 
+/// Memory of one place in the task table.
+#[cfg(test)]
+pub const SLOT_SIZE: usize = size_of::<Slot>();
+
 /// Tasks and the order in which they run.
 pub struct Executor {
     remote: Arc<Remote>,

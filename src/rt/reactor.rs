@@ -47,6 +47,10 @@ struct Slot {
     write: Option<Waker>,
 }
 
+/// Memory of one place in the table of descriptors.
+#[cfg(test)]
+pub const SLOT_SIZE: usize = size_of::<Slot>();
+
 /// The mio side of an event loop.
 pub struct Reactor {
     poll: RefCell<mio::Poll>,

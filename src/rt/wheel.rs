@@ -42,11 +42,11 @@ pub struct Wheel<P> {
     due: Vec<(Instant, Key)>,
 }
 
-/// The first tick that is not before `at`.
+/// The first tick that is not before `at`; the last tick stands for all that is beyond it.
 const fn tick_of(at: Instant) -> u64 {
     let nanos = at.as_nanos();
     let floor = nanos >> TICK_SHIFT;
-    if floor << TICK_SHIFT == nanos {
+    if floor << TICK_SHIFT == nanos || floor == u64::MAX >> TICK_SHIFT {
         floor
     } else {
         floor + 1
@@ -61,6 +61,10 @@ const fn time_of(tick: u64) -> Instant {
 }
 
 impl<P> Wheel<P> {
+    /// Memory of one timer.
+    #[cfg(test)]
+    pub const ENTRY_SIZE: usize = size_of::<Entry<P>>();
+
     /// An empty wheel whose time starts at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
