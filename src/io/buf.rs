@@ -4,7 +4,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// The size of a large buffer.
 pub const LARGE: usize = 64 * 1024;
@@ -287,6 +291,22 @@ impl Buf {
             self.end -= self.start;
             self.start = 0;
         }
+    }
+
+    /// Reads once from `from` into the space (which must not be empty); 0 is the end of the stream.
+    ///
+    /// # Errors
+    /// Those of the stream.
+    pub fn poll_fill<S: AsyncRead + Unpin + ?Sized>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        let mut space = ReadBuf::new(self.space());
+        ready!(Pin::new(from).poll_read(cx, &mut space))?;
+        let n = space.filled().len();
+        self.advance(n);
+        Poll::Ready(Ok(n))
     }
 
     /// Puts in as much of `bytes` as there is space for; gives how much.

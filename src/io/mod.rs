@@ -3,6 +3,9 @@
 pub mod buf;
 pub mod facts;
 pub mod packet;
+pub mod pair;
+pub mod prefix;
+pub mod relay;
 pub mod stream;
 
 pub use packet::PacketPort;

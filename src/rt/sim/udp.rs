@@ -69,7 +69,7 @@ impl UdpSocket {
         if !lost {
             let packet = packet.to_vec();
             world.schedule(world.arrival(), move |world| {
-                deliver(world, from, to, packet)
+                deliver(world, from, to, packet);
             });
         }
         len
