@@ -6,8 +6,6 @@ set -eu
 # tool:package pairs; packages are Debian and Ubuntu names
 TOOLS="
 cc:build-essential
-cmake:cmake
-pkg-config:pkg-config
 curl:curl
 openssl:openssl
 wrk:wrk
