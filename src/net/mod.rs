@@ -1,6 +1,7 @@
 //! Transports: ways to get a stream or a packet port.
 
 mod conn;
+pub mod listen;
 mod tcp;
 pub mod tls;
 mod unix;

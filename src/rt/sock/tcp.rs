@@ -4,7 +4,7 @@ use super::raw;
 use crate::rt::context::{self, Driver};
 use crate::rt::reactor::{Registration, Side, WRITE};
 use crate::rt::sim;
-use socket2::{Domain, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -25,7 +25,7 @@ enum Listener {
 }
 
 impl TcpListener {
-    /// Listens on `addr`, with a queue of 1024, `SO_REUSEADDR` and no delay on what it accepts.
+    /// Listens on `addr`, with a queue of 1024 and `SO_REUSEADDR`.
     ///
     /// # Errors
     /// Those of the kernel.
@@ -35,19 +35,19 @@ impl TcpListener {
         }
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
-        // Accepted sockets take it over.
-        socket.set_tcp_nodelay(true)?;
         socket.bind(&addr.into())?;
         socket.listen(1024)?;
         Self::from_std(socket.into())
     }
 
-    /// Takes over a listening socket, for example an inherited one.
+    /// Takes over a listening socket, for example an inherited one. What it accepts sends without delay.
     ///
     /// # Errors
     /// When it cannot be registered.
     pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
+        // Accepted sockets take it over, so it costs nothing for each of them.
+        SockRef::from(&socket).set_tcp_nodelay(true)?;
         let registration = Registration::new(socket.as_raw_fd(), mio::Interest::READABLE, 0)?;
         Ok(Self(Listener::Real {
             registration,
