@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::public_key::PublicKey;
@@ -69,8 +69,11 @@ pub enum Fault {
         /// From 1.
         position: usize,
     },
-    /// More certificates than [`CHAIN_LEN_MAX`].
-    ChainTooLong,
+    /// More certificates than a file of this kind may hold.
+    TooMany {
+        /// How many it may.
+        most: usize,
+    },
     /// The key belongs to no certificate of the file.
     KeyMismatch,
     /// Certificate `position` (from 1) should stand where `expected` stands.
@@ -127,6 +130,13 @@ pub enum Fault {
     },
     /// The certificate names no host and none is configured.
     NoNames,
+    /// A CA certificate ran out this many seconds ago.
+    CaExpired {
+        /// Certificate number, from 1.
+        position: usize,
+        /// Seconds since.
+        ago: i64,
+    },
     /// The revocation list should have been replaced this many seconds ago.
     CrlExpired {
         /// Seconds since.
@@ -153,6 +163,7 @@ impl Fault {
             Self::Incomplete { .. }
             | Self::ExpiresSoon { .. }
             | Self::NoNames
+            | Self::CaExpired { .. }
             | Self::CrlExpired { .. }
             | Self::CrlOfAnotherCa { .. } => Severity::Warning,
             _ => Severity::Error,
@@ -185,7 +196,7 @@ impl fmt::Display for Fault {
             Self::BadCertificate { position } => {
                 write!(f, "certificate {position} of the file is damaged")
             }
-            Self::ChainTooLong => write!(f, "more than {CHAIN_LEN_MAX} certificates in the file"),
+            Self::TooMany { most } => write!(f, "more than {most} certificates in the file"),
             Self::KeyMismatch => f.write_str("the key does not match the certificate"),
             Self::OutOfOrder { position, expected } => write!(
                 f,
@@ -221,6 +232,9 @@ impl fmt::Display for Fault {
             }
             Self::NoNames => {
                 f.write_str("the certificate names no host: it is served only as default")
+            }
+            Self::CaExpired { position, ago } => {
+                write!(f, "CA certificate {position} expired {} ago", days(*ago))
             }
             Self::CrlExpired { ago } => write!(
                 f,
@@ -305,20 +319,26 @@ fn nothing_found(bytes: &[u8], other: Fault) -> Fault {
     }
 }
 
-/// The certificates of a PEM file, as DER.
+/// The chain of a PEM file, as DER.
 ///
 /// # Errors
 /// Not PEM, none in it, too many, or one that cannot be decoded.
 pub fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    pem_certificates(bytes, CHAIN_LEN_MAX)
+}
+
+/// At most `most` certificates of a PEM file, as DER.
+///
+/// # Errors
+/// As [`certificates`].
+pub fn pem_certificates(bytes: &[u8], most: usize) -> Result<Vec<CertificateDer<'static>>, Fault> {
     let mut out = Vec::new();
     for item in CertificateDer::pem_slice_iter(bytes) {
-        let der = item.map_err(|_e| Fault::BadCertificate {
-            position: out.len() + 1,
-        })?;
-        if out.len() == CHAIN_LEN_MAX {
-            return Err(Fault::ChainTooLong);
+        let position = out.len() + 1;
+        if position > most {
+            return Err(Fault::TooMany { most });
         }
-        out.push(der);
+        out.push(item.map_err(|_e| Fault::BadCertificate { position })?);
     }
     if out.is_empty() {
         return Err(nothing_found(bytes, Fault::NoCertificate));
@@ -386,26 +406,59 @@ pub fn inspect(
     for (at, certificate) in parsed.iter().enumerate() {
         check_one(certificate, at + 1, now, &mut out.faults);
     }
-    let Some((leaf, der)) = parsed.first().zip(ders.first()) else {
+    let Some(leaf) = parsed.first() else {
         return out;
     };
-    let info = info(leaf, der);
-    let hosts: Vec<String> = if hosts.is_empty() {
+    let certificate = signing.map(|signing| assemble(leaf, ders.clone(), signing, hosts));
+    if certificate.as_ref().is_some_and(|c| c.hosts.is_empty()) {
+        out.faults.push(Fault::NoNames);
+    }
+    if !out.is_broken() {
+        out.certificate = certificate;
+    }
+    out
+}
+
+/// The certificate of a pair that was inspected before: dates and order are not judged again.
+///
+/// # Errors
+/// When the bytes are no pair.
+pub fn build(chain: &[u8], key: &[u8], hosts: &[String]) -> Result<Certificate, Fault> {
+    let ders = certificates(chain)?;
+    let signing = crypto::provider()
+        .key_provider
+        .load_private_key(private_key(key)?)
+        .map_err(|_e| Fault::BadKey)?;
+    let damaged = Fault::BadCertificate { position: 1 };
+    let Some(der) = ders.first().cloned() else {
+        return Err(damaged);
+    };
+    if !key_matches(&der, &signing) {
+        return Err(Fault::KeyMismatch);
+    }
+    match x509_parser::parse_x509_certificate(&der) {
+        Ok((_, leaf)) => Ok(assemble(&leaf, ders, signing, hosts)),
+        Err(_) => Err(damaged),
+    }
+}
+
+fn assemble(
+    leaf: &X509Certificate<'_>,
+    chain: Vec<CertificateDer<'static>>,
+    signing: Arc<dyn SigningKey>,
+    hosts: &[String],
+) -> Certificate {
+    let info = info(leaf);
+    let hosts = if hosts.is_empty() {
         info.names.clone()
     } else {
         hosts.iter().map(|host| host.to_ascii_lowercase()).collect()
     };
-    if hosts.is_empty() {
-        out.faults.push(Fault::NoNames);
+    Certificate {
+        hosts,
+        info,
+        key: Arc::new(CertifiedKey::new(chain, signing)),
     }
-    if let (Some(signing), false) = (signing, out.is_broken()) {
-        out.certificate = Some(Certificate {
-            hosts,
-            info,
-            key: Arc::new(CertifiedKey::new(ders.clone(), signing)),
-        });
-    }
-    out
 }
 
 fn parse_all<'a>(
@@ -422,21 +475,21 @@ fn parse_all<'a>(
     out
 }
 
+fn key_matches(der: &CertificateDer<'static>, signing: &Arc<dyn SigningKey>) -> bool {
+    let pair = CertifiedKey::new(vec![der.clone()], Arc::clone(signing));
+    match pair.keys_match() {
+        Ok(()) => true,
+        // A key that does not tell its public half is given the benefit of the doubt.
+        Err(error) => error == rustls::InconsistentKeys::Unknown.into(),
+    }
+}
+
 fn check_key(
     ders: &[CertificateDer<'static>],
-    signing: &Arc<dyn rustls::sign::SigningKey>,
+    signing: &Arc<dyn SigningKey>,
     out: &mut Inspection,
 ) {
-    let matches = |der: &CertificateDer<'static>| {
-        let pair = CertifiedKey::new(vec![der.clone()], Arc::clone(signing));
-        match pair.keys_match() {
-            Ok(()) => true,
-            // A key that does not tell its public half is given the benefit of the doubt.
-            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => true,
-            Err(_) => false,
-        }
-    };
-    match ders.iter().position(matches) {
+    match ders.iter().position(|der| key_matches(der, signing)) {
         Some(0) => {}
         Some(at) => out.faults.push(Fault::OutOfOrder {
             position: at + 1,
@@ -500,11 +553,8 @@ fn check_one(cert: &X509Certificate<'_>, position: usize, now: i64, faults: &mut
         let ago = now.saturating_sub(ends);
         faults.push(Fault::Expired { position, ago });
     } else if ends.saturating_sub(now) < EXPIRY_WARNING_SECS {
-        // Short-lived certificates are always close to their end: half of their life is soon.
         let left = ends.saturating_sub(now);
-        if left < ends.saturating_sub(starts) / 2 {
-            faults.push(Fault::ExpiresSoon { position, left });
-        }
+        faults.push(Fault::ExpiresSoon { position, left });
     }
     if let Ok(PublicKey::RSA(rsa)) = cert.public_key().parsed() {
         let bits = rsa.key_size();
@@ -521,14 +571,14 @@ fn check_one(cert: &X509Certificate<'_>, position: usize, now: i64, faults: &mut
     }
 }
 
-fn info(leaf: &X509Certificate<'_>, der: &[u8]) -> Info {
+fn info(leaf: &X509Certificate<'_>) -> Info {
     Info {
         names: names(leaf),
         subject: leaf.subject().to_string(),
         issuer: leaf.issuer().to_string(),
         not_before: leaf.validity().not_before.timestamp(),
         not_after: leaf.validity().not_after.timestamp(),
-        fingerprint: crypto::sha256(&[der]),
+        fingerprint: crypto::sha256(&[leaf.as_raw()]),
     }
 }
 
@@ -586,5 +636,210 @@ fn typed_name(name: &GeneralName<'_>) -> Option<String> {
         GeneralName::RFC822Name(mail) => Some(format!("email:{mail}")),
         GeneralName::IPAddress(bytes) => address(bytes).map(|ip| format!("IP:{ip}")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls::testing::{Ca, DAY, Leaf, NOW, Wish};
+
+    fn faults(chain: &str, key: &str) -> Vec<Fault> {
+        let found = inspect(chain.as_bytes(), key.as_bytes(), &[], &[], NOW);
+        let broken = found.is_broken();
+        assert_eq!(found.certificate.is_none(), broken, "{found:?}");
+        found.faults.into_iter().chain(found.key_faults).collect()
+    }
+
+    fn timed(from: i64, to: i64) -> Leaf {
+        Ca::new("r").wish(Wish {
+            from,
+            to,
+            ..Wish::default()
+        })
+    }
+
+    #[test]
+    fn a_good_pair_has_no_faults_and_tells_its_names() {
+        let leaf = Ca::new("r").leaf(&["A.example", "*.b.example", "::1"]);
+        let found = inspect(leaf.chain.as_bytes(), leaf.key.as_bytes(), &[], &[], NOW);
+        assert!(found.faults.is_empty() && found.key_faults.is_empty());
+        let certificate = found.certificate.unwrap();
+        assert_eq!(certificate.hosts, ["a.example", "*.b.example", "::1"]);
+        assert_eq!(certificate.info.issuer, "CN=r");
+        assert_eq!(certificate.info.subject, "CN=A.example");
+    }
+
+    #[test]
+    fn keys_of_every_usual_kind_are_taken() {
+        for algorithm in [
+            &rcgen::PKCS_ECDSA_P256_SHA256,
+            &rcgen::PKCS_ECDSA_P384_SHA384,
+            &rcgen::PKCS_ED25519,
+        ] {
+            let leaf = Ca::new("r").wish(Wish {
+                algorithm,
+                ..Wish::default()
+            });
+            assert_eq!(faults(&leaf.chain, &leaf.key), []);
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_pair_is_told_apart() {
+        let leaf = Ca::new("r").leaf(&["a.example"]);
+        let other = Ca::new("r").leaf(&["a.example"]);
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let legacy = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let junk_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let junk_cert = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (chain, key, fault) in [
+            ("", leaf.key.as_str(), Fault::NotPem { der: false }),
+            ("0\u{1}", &leaf.key, Fault::NotPem { der: true }),
+            (&leaf.key, &leaf.key, Fault::NoCertificate),
+            (&leaf.chain, &leaf.chain, Fault::NoKey),
+            (&leaf.chain, "x", Fault::NotPem { der: false }),
+            (&leaf.chain, encrypted, Fault::KeyEncrypted),
+            (&leaf.chain, legacy, Fault::KeyEncrypted),
+            (&leaf.chain, junk_key, Fault::BadKey),
+            (junk_cert, &leaf.key, Fault::BadCertificate { position: 1 }),
+            (&leaf.chain, &other.key, Fault::KeyMismatch),
+        ] {
+            assert_eq!(faults(chain, key), [fault]);
+        }
+    }
+
+    #[test]
+    fn dates_are_judged_at_the_given_time() {
+        let gone = timed(NOW - 100 * DAY, NOW - DAY);
+        let ago = DAY;
+        assert_eq!(
+            faults(&gone.chain, &gone.key),
+            [Fault::Expired { position: 1, ago }]
+        );
+        let early = timed(NOW + DAY, NOW + 100 * DAY);
+        let wait = DAY;
+        assert_eq!(
+            faults(&early.chain, &early.key),
+            [Fault::NotYetValid { position: 1, wait }]
+        );
+        let soon = timed(NOW - 100 * DAY, NOW + 6 * DAY);
+        let left = 6 * DAY;
+        assert_eq!(
+            faults(&soon.chain, &soon.key),
+            [Fault::ExpiresSoon { position: 1, left }]
+        );
+        let fortnight = timed(NOW - 100 * DAY, NOW + 14 * DAY);
+        assert_eq!(faults(&fortnight.chain, &fortnight.key), []);
+    }
+
+    #[test]
+    fn the_order_of_the_chain_is_checked() {
+        let root = Ca::new("root");
+        let upper = root.intermediate("upper");
+        let leaf = upper.leaf(&["a.example"]);
+        let stranger = Ca::new("stranger").intermediate("other");
+        let check = |parts: &[&str]| faults(&parts.concat(), &leaf.key);
+        let (l, u, r, s) = (leaf.chain.as_str(), upper.pem(), root.pem(), stranger.pem());
+        assert_eq!(check(&[l, &u]), []);
+        assert_eq!(check(&[l, &u, &r]), [], "a root at the end is harmless");
+        let swapped = Fault::OutOfOrder {
+            position: 3,
+            expected: 2,
+        };
+        assert_eq!(check(&[l, &r, &u]), [swapped]);
+        let leaf_last = Fault::OutOfOrder {
+            position: 2,
+            expected: 1,
+        };
+        assert_eq!(check(&[&u, l])[0], leaf_last);
+        let gap = Fault::Gap {
+            position: 1,
+            issuer: "CN=upper".into(),
+        };
+        assert_eq!(check(&[l, &r]), [gap.clone()]);
+        assert_eq!(check(&[l, &s]), [gap]);
+    }
+
+    #[test]
+    fn a_chain_that_ends_before_a_known_root_may_be_incomplete() {
+        let root = Ca::new("root");
+        let upper = root.intermediate("upper");
+        let leaf = upper.leaf(&["a.example"]);
+        let root_der = certificates(root.pem().as_bytes()).unwrap().remove(0);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&root_der).unwrap();
+        let roots = [parsed.subject().as_raw().to_vec()];
+        let check =
+            |chain: &str| inspect(chain.as_bytes(), leaf.key.as_bytes(), &[], &roots, NOW).faults;
+        assert_eq!(check(&format!("{}{}", leaf.chain, upper.pem())), []);
+        let issuer = "CN=upper".to_owned();
+        assert_eq!(check(&leaf.chain), [Fault::Incomplete { issuer }]);
+    }
+
+    #[cfg(feature = "aws-lc")]
+    #[test]
+    fn weak_keys_and_signatures_are_refused() {
+        let chain = include_str!("testdata/weak-rsa1024-sha1.pem");
+        let key = include_str!("testdata/weak-rsa1024-sha1.key");
+        let got = faults(chain, key);
+        let bits = 1024;
+        assert!(
+            got.contains(&Fault::WeakKey { position: 1, bits }),
+            "{got:?}"
+        );
+        assert!(
+            got.contains(&Fault::WeakSignature { position: 1 }),
+            "{got:?}"
+        );
+    }
+
+    #[test]
+    fn a_certificate_without_names_is_served_as_default_only() {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        assert_eq!(faults(&pem, &key.serialize_pem()), [Fault::NoNames]);
+    }
+
+    #[test]
+    fn a_pair_that_was_inspected_builds_again_at_any_time() {
+        let gone = timed(NOW - 100 * DAY, NOW - DAY);
+        let pair = gone.pair();
+        assert!(pair.build(&[]).is_ok());
+        let mut wrong = pair;
+        wrong.key = Ca::new("r").leaf(&["x"]).pair().key;
+        assert!(matches!(wrong.build(&[]), Err(Fault::KeyMismatch)));
+    }
+
+    #[test]
+    fn a_peer_is_described_in_words() {
+        let leaf = Ca::new("r").leaf(&["a.example", "10.0.0.1"]);
+        let der = certificates(leaf.chain.as_bytes()).unwrap().remove(0);
+        let peer = describe_peer(&der);
+        assert_eq!(peer.subject, "CN=a.example");
+        assert_eq!(peer.issuer, "CN=r");
+        assert_eq!(peer.names, ["DNS:a.example", "IP:10.0.0.1"]);
+        assert_eq!(peer.serial, "07");
+        assert_eq!(peer.fingerprint.len(), 64);
+        assert!(describe_peer(b"junk").subject.is_empty());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_files_never_panic(bytes in proptest::collection::vec(0_u8.., 0..300)) {
+            let found = inspect(&bytes, &bytes, &[], &[], NOW);
+            proptest::prop_assert!(found.certificate.is_none());
+        }
+
+        #[test]
+        fn a_damaged_certificate_never_panics(at in 0_usize..700, byte in 0_u8..) {
+            let leaf = Ca::new("r").leaf(&["a.example"]);
+            let mut chain = leaf.chain.into_bytes();
+            let at = at % chain.len();
+            chain[at] = byte;
+            drop(inspect(&chain, leaf.key.as_bytes(), &[], &[], NOW));
+        }
     }
 }

@@ -4,7 +4,14 @@
 
 pub mod cert;
 pub mod crypto;
+pub mod load;
 pub mod params;
+pub mod self_signed;
+#[cfg(test)]
+mod testing;
 pub mod ticket;
+pub mod trust;
+pub mod watch;
+pub mod wire;
 
 pub use crypto::{install_provider, provider};
