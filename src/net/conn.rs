@@ -1,6 +1,7 @@
 //! A connection of any transport. The hot ones are named, so that they are called directly; all
 //! others are behind a box.
 
+use super::tls::TlsStream;
 use crate::io::facts::TlsFacts;
 use crate::io::{BoxStream, Stream};
 use crate::rt::sock::{ConnectOpts, TcpStream, UnixStream};
@@ -18,6 +19,8 @@ pub enum Conn {
     Tcp(TcpStream),
     /// A Unix stream.
     Unix(UnixStream),
+    /// TLS over any of them; boxed, as a session is large.
+    Tls(Box<TlsStream<Self>>),
     /// Anything else.
     Boxed(BoxStream),
 }
@@ -52,6 +55,12 @@ impl From<UnixStream> for Conn {
     }
 }
 
+impl From<TlsStream<Self>> for Conn {
+    fn from(stream: TlsStream<Self>) -> Self {
+        Self::Tls(Box::new(stream))
+    }
+}
+
 impl From<BoxStream> for Conn {
     fn from(stream: BoxStream) -> Self {
         Self::Boxed(stream)
@@ -64,6 +73,7 @@ macro_rules! each {
         match $conn {
             Conn::Tcp($stream) => $do,
             Conn::Unix($stream) => $do,
+            Conn::Tls($stream) => $do,
             Conn::Boxed($stream) => $do,
         }
     };

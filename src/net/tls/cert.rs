@@ -151,6 +151,12 @@ pub enum Fault {
     },
     /// A host name that cannot stand in a certificate.
     BadHost(String),
+    /// No protocol version lies between the least and the most.
+    NoVersion,
+    /// There is no root to verify a server with.
+    NoRoots,
+    /// A client certificate of this name has no usable pair.
+    NoSuchCertificate(String),
     /// The provider failed to make a self-signed certificate.
     CannotGenerate(String),
 }
@@ -246,6 +252,13 @@ impl fmt::Display for Fault {
                 f,
                 "the revocation list was issued by {issuer}, which is not in the CA file"
             ),
+            Self::NoVersion => f.write_str("no TLS version lies between the least and the most"),
+            Self::NoRoots => {
+                f.write_str("this system has no root certificates: name a CA file with `ca`")
+            }
+            Self::NoSuchCertificate(name) => {
+                write!(f, "certificate `{name}` has no usable certificate and key")
+            }
             Self::BadHost(host) => write!(f, "`{host}` is not a host name or address"),
             Self::CannotGenerate(why) => write!(f, "no certificate could be made: {why}"),
         }

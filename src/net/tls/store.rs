@@ -75,7 +75,8 @@ impl Catalog {
 
     /// The hosts of a name.
     pub fn hosts(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.get(name).flat_map(|c| c.hosts.iter().map(String::as_str))
+        self.get(name)
+            .flat_map(|c| c.hosts.iter().map(String::as_str))
     }
 }
 
@@ -113,12 +114,16 @@ impl Index {
                 list.push(Arc::clone(certificate));
             }
         }
-        // The default is one site: the first pair of the name and its twins of other key kinds.
+        // The default is one site: the first pair of the name, and its twins of other key kinds.
         let first_name = names.first().map_or("", String::as_str);
-        let default = if default.is_empty() { first_name } else { default };
-        let mut pairs = catalog.get(default);
-        if let Some(first) = pairs.next() {
-            let twins = pairs.filter(|other| other.hosts == first.hosts);
+        let default = if default.is_empty() {
+            first_name
+        } else {
+            default
+        };
+        if let Some(first) = catalog.get(default).next() {
+            let all = names.iter().flat_map(|name| catalog.get(name));
+            let twins = all.filter(|c| c.hosts == first.hosts && !Arc::ptr_eq(c, first));
             out.default = std::iter::once(first).chain(twins).cloned().collect();
         }
         let lists = out.exact.values_mut().chain(out.wildcard.values_mut());
@@ -136,7 +141,8 @@ impl Index {
     }
 
     fn find(&self, name: Option<&str>) -> &Candidates {
-        name.and_then(|name| self.named(name)).unwrap_or(&self.default)
+        name.and_then(|name| self.named(name))
+            .unwrap_or(&self.default)
     }
 }
 
@@ -204,7 +210,10 @@ impl Store {
     /// Whether some certificate (the default not counted) is for this host.
     #[must_use]
     pub fn covers(&self, host: &str) -> bool {
-        self.index.load().named(&host.to_ascii_lowercase()).is_some()
+        self.index
+            .load()
+            .named(&host.to_ascii_lowercase())
+            .is_some()
     }
 
     /// Whether a client that asked for `sni` was shown the certificate that `host` would get.

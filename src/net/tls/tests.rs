@@ -1,0 +1,1 @@
+//! Whole sessions: both sides of TLS over in-memory streams.
