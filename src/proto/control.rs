@@ -33,12 +33,9 @@ pub enum Order {
     /// The logs were opened anew: one descriptor comes along for each file, in the order in which
     /// the child was given them.
     Reopen,
-    /// The files of a certificate changed: their new content comes along as descriptors of files
-    /// in memory.
-    Files {
-        /// What they are the files of, as named by the plan of the child.
-        name: String,
-    },
+    /// Something that the plan of the child was built from changed: its new content comes along as
+    /// the descriptor of a file in memory.
+    Update,
 }
 
 /// From a child to the master.
@@ -79,10 +76,7 @@ impl Order {
                 put_time(&mut out, Some(*spread));
             }
             Self::Reopen => out.push(3),
-            Self::Files { name } => {
-                out.push(4);
-                out.extend_from_slice(cut(name).as_bytes());
-            }
+            Self::Update => out.push(4),
         }
         out
     }
@@ -115,7 +109,7 @@ impl Order {
                     .ok_or(Malformed)
             }
             3 => rest.is_empty().then_some(Self::Reopen).ok_or(Malformed),
-            4 => Ok(Self::Files { name: text(rest)? }),
+            4 => rest.is_empty().then_some(Self::Update).ok_or(Malformed),
             _ => Err(Malformed),
         }
     }
@@ -204,7 +198,7 @@ mod tests {
                 spread: Duration::from_nanos(n)
             }),
             Just(Order::Reopen),
-            ".*".prop_map(|name| Order::Files { name }),
+            Just(Order::Update),
         ]
     }
 

@@ -126,17 +126,22 @@ pub fn detach_standard(errors: bool) -> io::Result<()> {
         .read(true)
         .write(true)
         .open("/dev/null")?;
-    standard(&null, 0)?;
-    standard(&null, 1)?;
+    place(&null, 0)?;
+    place(&null, 1)?;
     if errors {
-        standard(&null, 2)?;
+        place(&null, 2)?;
     }
     Ok(())
 }
 
-#[expect(unsafe_code, reason = "the standard descriptors are bare numbers")]
-fn standard(file: &impl AsFd, number: RawFd) -> io::Result<()> {
-    // SAFETY: dup2 touches no memory of ours, and the standard numbers belong to the process.
+/// Puts the file behind a number, not closed on exec; whatever was there is closed.
+///
+/// # Errors
+/// When the number is out of range.
+#[expect(unsafe_code, reason = "the number is chosen by the caller")]
+pub(super) fn place(file: &impl AsFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: dup2 touches no memory of ours. The callers place the standard numbers, which
+    // belong to the process and to no owner.
     let done = unsafe { libc::dup2(file.as_fd().as_raw_fd(), number) };
     if done < 0 {
         return Err(io::Error::last_os_error());

@@ -7,6 +7,7 @@ pub mod fdpass;
 pub mod file;
 pub mod limits;
 pub mod msg;
+pub mod notify;
 pub mod poll;
 pub mod privilege;
 pub mod process;
