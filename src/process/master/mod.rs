@@ -1,3 +1,4 @@
 //! The master.
 
+pub mod sockets;
 pub mod supervisor;
