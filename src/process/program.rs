@@ -3,7 +3,7 @@
 //! Nothing here does anything.
 
 use std::net::SocketAddr;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,12 +43,14 @@ pub struct Spec {
     pub demo: Vec<u16>,
     /// Log files: the master opens them and opens them anew when asked to.
     pub logs: Vec<PathBuf>,
+    /// The error log is standard error, which stays open then when the master detaches.
+    pub log_to_stderr: bool,
     /// The longest that a route lets its connections live on after a reload.
     pub drain_longest: Duration,
 }
 
 /// What the master found out by carrying a [`Spec`] out.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Bound {
     /// Where each place of `listen` really is, in its order; `None` for a path.
     pub listen: Vec<Option<SocketAddr>>,
@@ -56,9 +58,8 @@ pub struct Bound {
     pub admin: Vec<Option<SocketAddr>>,
     /// Where each demo server listens.
     pub demo: Vec<(u16, SocketAddr)>,
-    /// The descriptor of each log file. It stays the same for the life of the master and in every
-    /// child; reopening changes the file behind it.
-    pub logs: Vec<(PathBuf, RawFd)>,
+    /// The log files, open for appending.
+    pub logs: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// What [`Program::refresh`] found.
@@ -86,7 +87,7 @@ pub trait Program {
     ///
     /// # Errors
     /// A reason not to start, as it is to be shown.
-    fn bound(&mut self, plan: &mut Self::Plan, bound: &Bound) -> Result<(), String>;
+    fn bound(&mut self, plan: &mut Self::Plan, bound: Bound) -> Result<(), String>;
 
     /// The shared table, once the first configuration is loaded.
     fn metrics(&mut self) -> Option<(&mut Registry, Table)>;
@@ -94,7 +95,11 @@ pub trait Program {
     /// Looks, every few seconds, whether something that the live plan was built from changed.
     fn refresh(&mut self, plan: &mut Self::Plan) -> Refresh;
 
-    /// Descriptors beyond sockets and logs that children keep.
+    /// The logs were opened anew: the master, and children forked from now on, go on with these.
+    fn reopened(&mut self, plan: &mut Self::Plan, logs: &[(PathBuf, OwnedFd)]);
+
+    /// Descriptors that children keep beside sockets, logs of their context and the standard ones:
+    /// that of the error log, for one.
     fn keep(&self, plan: &Self::Plan) -> Vec<RawFd> {
         let _nothing = plan;
         Vec::new()

@@ -5,6 +5,7 @@
 mod port;
 mod threads;
 
+use std::iter::repeat;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use crate::metric;
 use crate::process::master::supervisor::Role;
 use crate::process::program::Program;
 use crate::proto::control::Drain;
-use crate::sys::privilege::{self, Identity, Note};
+use crate::sys::privilege::{self, Identity};
 use crate::sys::process::{self, Pid};
 use crate::sys::socket::Local;
 use crate::sys::title::Title;
@@ -49,8 +50,8 @@ pub struct ThreadContext {
     pub port: Port,
     /// The column of the shared table that this loop alone writes.
     pub column: usize,
-    /// The descriptor of each log file.
-    pub logs: Vec<(PathBuf, RawFd)>,
+    /// The log files, open for appending.
+    pub logs: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// What the admin process and the demo process are given.
@@ -64,8 +65,8 @@ pub struct HelperContext {
     pub port: Port,
     /// The column of the shared table that this process alone writes, if it has one.
     pub column: Option<usize>,
-    /// The descriptor of each log file.
-    pub logs: Vec<(PathBuf, RawFd)>,
+    /// The log files, open for appending.
+    pub logs: Vec<(PathBuf, OwnedFd)>,
 }
 
 impl ThreadContext {
@@ -134,7 +135,7 @@ pub(super) struct Start {
     pub(super) columns: Vec<usize>,
     /// For each event loop its processors, if it is bound to any.
     pub(super) pins: Vec<Option<Vec<usize>>>,
-    pub(super) logs: Vec<(PathBuf, RawFd)>,
+    pub(super) logs: Vec<(PathBuf, OwnedFd)>,
     /// Descriptors beyond sockets and logs.
     pub(super) keep: Vec<RawFd>,
     pub(super) identity: Option<Identity>,
@@ -146,16 +147,18 @@ pub(super) struct Start {
 /// Never returns to the code of the master: whatever happens, the child ends here, and no
 /// destructor of the master's things runs in it.
 pub(super) fn enter<P: Program>(start: Start, title: &Title, program: &P, plan: &P::Plan) -> ! {
-    let spare = start.control.try_clone();
+    // A failure is told through a descriptor of its own, because the port moves into the loop.
+    let teller = start.control.try_clone();
     let result = catch_unwind(AssertUnwindSafe(|| {
-        become_child(&start, title)?;
+        let keep = teller.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        become_child(&start, keep, title)?;
         run(start, program, plan)
     }));
     let code = match result {
         Ok(Ok(())) => 0,
         Ok(Err(text)) => {
-            if let Ok(spare) = spare {
-                Port::new(spare, Vec::new(), NEVER).failed(&text);
+            if let Ok(teller) = teller {
+                teller_port(teller).failed(&text);
             }
             1
         }
@@ -164,36 +167,29 @@ pub(super) fn enter<P: Program>(start: Start, title: &Title, program: &P, plan: 
     process::exit_now(code)
 }
 
-/// For a port that only reports.
-const NEVER: Drain = Drain {
-    ordinary: None,
-    upgraded: None,
-    stopping: true,
-};
+/// A port that only reports.
+const fn teller_port(control: OwnedFd) -> Port {
+    let never = Drain {
+        ordinary: None,
+        upgraded: None,
+        stopping: true,
+    };
+    Port::new(control, Vec::new(), never)
+}
 
 /// The order matters: signals first, because the mask of the master blocks them; descriptors
 /// before power is given up, so that nothing of the master is in reach of a weaker process.
-fn become_child(start: &Start, title: &Title) -> Result<(), String> {
+fn become_child(start: &Start, teller: RawFd, title: &Title) -> Result<(), String> {
     let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
     title.set(&title_of(start));
     signal::reset_in_child().map_err(|e| failed("cannot set signals", e))?;
-    let mut keep: Vec<RawFd> = start
-        .sockets
-        .iter()
-        .flatten()
-        .map(|s| s.fd.as_raw_fd())
-        .collect();
-    keep.extend(start.logs.iter().map(|(_, fd)| *fd));
+    let sockets = start.sockets.iter().flatten().map(|s| s.fd.as_raw_fd());
+    let logs = start.logs.iter().map(|(_, fd)| fd.as_raw_fd());
+    let mut keep: Vec<RawFd> = sockets.chain(logs).collect();
     keep.extend(&start.keep);
-    keep.push(start.control.as_raw_fd());
-    // The copy that reports a failure of this very function.
-    let is_worker = matches!(start.role, Role::Worker(_));
-    let spare = start.control.as_fd();
-    let late = spare
-        .try_clone_to_owned()
-        .map_err(|e| failed("no descriptor left", e))?;
-    keep.push(late.as_raw_fd());
+    keep.extend([teller, start.control.as_raw_fd()]);
     process::close_all_except(&keep).map_err(|e| failed("cannot close descriptors", e))?;
+    let is_worker = matches!(start.role, Role::Worker(_));
     if is_worker {
         signal::drain_on_term(start.control.as_raw_fd())
             .map_err(|e| failed("cannot set signals", e))?;
@@ -201,13 +197,8 @@ fn become_child(start: &Start, title: &Title) -> Result<(), String> {
     if !start.core_dumps {
         limits::forbid_core_files().map_err(|e| failed("cannot forbid core files", e))?;
     }
-    let note = privilege::shed(start.identity.as_ref())
-        .map_err(|e| failed("cannot give up privileges", e))?;
-    if note == Some(Note::KeptUser) && matches!(start.role, Role::Worker(0)) {
-        let port = Port::new(late, Vec::new(), NEVER);
-        port.warn("not started as root: the user of [master] is not taken on");
-    }
-    // After a change of user the kernel decided on its own; what counts is the setting.
+    privilege::shed(start.identity.as_ref()).map_err(|e| failed("cannot give up privileges", e))?;
+    // A change of user makes the kernel decide on its own; what counts is the setting.
     process::set_dumpable(start.core_dumps).map_err(|e| failed("cannot set dumpable", e))?;
     if !is_worker {
         process::end_with_parent(start.master).map_err(|e| failed("too late", e))?;
@@ -224,39 +215,24 @@ fn title_of(start: &Start) -> String {
 }
 
 fn run<P: Program>(start: Start, program: &P, plan: &P::Plan) -> Result<(), String> {
-    let numbers: Vec<RawFd> = start.logs.iter().map(|(_, fd)| *fd).collect();
-    let port = Port::new(start.control, numbers, start.alone);
-    let Role::Worker(worker) = start.role else {
-        let context = HelperContext {
-            generation: start.generation,
-            sockets: start.sockets.into_iter().flatten().collect(),
-            port,
-            column: start.columns.first().copied(),
-            logs: start.logs,
-        };
-        return match start.role {
-            Role::Demo => program.run_demo(plan, context),
-            Role::Admin | Role::Worker(_) => program.run_admin(plan, context),
-        };
-    };
-    let several = start.sockets.len() > 1;
-    let (ports, hub) = if several {
-        let loops = u32::try_from(start.sockets.len()).unwrap_or(u32::MAX);
-        let (hub, ports) = threads::Hub::new(loops, start.alone)
-            .map_err(|e| format!("no control sockets for the event loops: {e}"))?;
-        (ports, Some((hub, port)))
-    } else {
-        (vec![port], None)
-    };
-    let columns = start
-        .columns
-        .into_iter()
-        .chain(std::iter::repeat(usize::MAX));
-    let pins = start.pins.into_iter().chain(std::iter::repeat(None));
-    let each = start.sockets.into_iter().zip(ports).zip(columns).zip(pins);
-    let contexts: Vec<(ThreadContext, Option<Vec<usize>>)> = (0_u32..)
-        .zip(each)
-        .map(|(thread, (((sockets, port), column), pin))| {
+    let paths: Vec<PathBuf> = start.logs.iter().map(|(path, _)| path.clone()).collect();
+    let port = Port::new(start.control, paths.clone(), start.alone);
+    if let Role::Worker(worker) = start.role {
+        let mut ports = vec![port];
+        let mut hub = None;
+        if start.sockets.len() > 1 {
+            let (lines, loop_ports) =
+                threads::Hub::new(start.sockets.len(), &paths, start.alone)
+                    .map_err(|e| format!("no control sockets for the event loops: {e}"))?;
+            hub = ports.pop().map(|port| (lines, port));
+            ports = loop_ports;
+        }
+        let mut contexts = Vec::new();
+        let columns = start.columns.into_iter().chain(repeat(usize::MAX));
+        let pins = start.pins.into_iter().chain(repeat(None));
+        let sockets = start.sockets.into_iter().zip(ports);
+        for (thread, ((own, column), pin)) in (0_u32..).zip(sockets.zip(columns).zip(pins)) {
+            let (sockets, port) = own;
             let context = ThreadContext {
                 worker,
                 thread,
@@ -264,17 +240,37 @@ fn run<P: Program>(start: Start, program: &P, plan: &P::Plan) -> Result<(), Stri
                 sockets,
                 port,
                 column,
-                logs: start.logs.clone(),
+                logs: copies(&start.logs)?,
             };
-            (context, pin)
-        })
-        .collect();
-    match hub {
-        None => contexts
-            .into_iter()
-            .try_for_each(|(context, pin)| run_loop::<P>(plan, context, pin)),
-        Some((hub, port)) => run_loops::<P>(plan, contexts, hub, &port),
+            contexts.push((context, pin));
+        }
+        return match hub {
+            Some((hub, port)) => run_loops::<P>(plan, contexts, hub, &port),
+            None => contexts
+                .into_iter()
+                .try_for_each(|(context, pin)| run_loop::<P>(plan, context, pin)),
+        };
     }
+    let context = HelperContext {
+        generation: start.generation,
+        sockets: start.sockets.into_iter().flatten().collect(),
+        port,
+        column: start.columns.first().copied(),
+        logs: start.logs,
+    };
+    match start.role {
+        Role::Demo => program.run_demo(plan, context),
+        Role::Admin | Role::Worker(_) => program.run_admin(plan, context),
+    }
+}
+
+/// The same log files once more, for another event loop.
+fn copies(logs: &[(PathBuf, OwnedFd)]) -> Result<Vec<(PathBuf, OwnedFd)>, String> {
+    let copy = |(path, fd): &(PathBuf, OwnedFd)| Ok((path.clone(), fd.try_clone()?));
+    logs.iter()
+        .map(copy)
+        .collect::<std::io::Result<_>>()
+        .map_err(|e| format!("no descriptors for the logs: {e}"))
 }
 
 fn run_loop<P: Program>(
@@ -306,10 +302,10 @@ fn run_loops<P: Program>(
             let spawned = std::thread::Builder::new()
                 .name(name)
                 .spawn_scoped(scope, move || {
-                    let report = context.port.as_fd().try_clone_to_owned();
+                    let teller = context.port.as_fd().try_clone_to_owned();
                     let result = run_loop::<P>(plan, context, pin);
-                    if let (Err(text), Ok(report)) = (&result, report) {
-                        Port::new(report, Vec::new(), NEVER).failed(text);
+                    if let (Err(text), Ok(teller)) = (&result, teller) {
+                        teller_port(teller).failed(text);
                     }
                     result
                 });

@@ -2,7 +2,8 @@
 //! serves nobody, it hands orders on and reports as one. With one loop there is none of this.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -31,7 +32,7 @@ impl Hub {
     ///
     /// # Errors
     /// When descriptors run out.
-    pub fn new(loops: u32, alone: Drain) -> io::Result<(Self, Vec<Port>)> {
+    pub fn new(loops: usize, logs: &[PathBuf], alone: Drain) -> io::Result<(Self, Vec<Port>)> {
         let mut lines = Vec::new();
         let mut ports = Vec::new();
         for _ in 0..loops {
@@ -41,7 +42,7 @@ impl Hub {
                 ready: false,
                 over: false,
             });
-            ports.push(Port::new(far, Vec::new(), alone));
+            ports.push(Port::new(far, logs.to_vec(), alone));
         }
         let hub = Self {
             lines,
@@ -57,7 +58,7 @@ impl Hub {
     pub fn run(mut self, master: &Port) -> io::Result<()> {
         let mut poll = Poll::new()?;
         let last = Token(self.lines.len());
-        let mut register = |fd, token| {
+        let register = |fd, token| {
             let source = &mut SourceFd(&fd);
             poll.registry().register(source, token, Interest::READABLE)
         };
@@ -96,20 +97,26 @@ impl Hub {
     }
 
     fn command(&self, command: &Command, master: &Port) {
-        let (order, content) = match command {
-            Command::Drain(drain) => (Order::Drain(*drain), None),
-            Command::Close { spread } => (Order::Close { spread: *spread }, None),
-            Command::Update(bytes) => match file::in_memory(c"update", bytes) {
-                Ok(content) => (Order::Update, Some(content)),
-                Err(error) => {
+        let (order, fds) = match command {
+            Command::Drain(drain) => (Order::Drain(*drain), Vec::new()),
+            Command::Close { spread } => (Order::Close { spread: *spread }, Vec::new()),
+            Command::Reopen(logs) => (Order::Reopen, logs.iter().map(|(_, fd)| fd).collect()),
+            Command::Update(bytes) => {
+                let sent = file::in_memory(c"update", bytes)
+                    .map(|content| self.tell(&Order::Update, &[content.as_fd()], master));
+                if let Err(error) = sent {
                     master.warn(&format!("an update was lost: {error}"));
-                    return;
                 }
-            },
+                return;
+            }
         };
-        let fds: Vec<_> = content.iter().map(AsFd::as_fd).collect();
+        let fds: Vec<_> = fds.into_iter().map(AsFd::as_fd).collect();
+        self.tell(&order, &fds, master);
+    }
+
+    fn tell(&self, order: &Order, fds: &[BorrowedFd<'_>], master: &Port) {
         for line in self.lines.iter().filter(|line| !line.over) {
-            if fdpass::send(line.fd.as_fd(), &order.encode(), &fds).is_err() {
+            if fdpass::send(line.fd.as_fd(), &order.encode(), fds).is_err() {
                 master.warn("an event loop does not take its orders");
             }
         }
@@ -177,7 +184,7 @@ mod tests {
     #[test]
     fn loops_report_as_one_and_all_hear_the_orders() {
         let (master, child) = fdpass::pair().unwrap();
-        let (hub, ports) = Hub::new(2, ALONE).unwrap();
+        let (hub, ports) = Hub::new(2, &[], ALONE).unwrap();
         let port = Port::new(child, Vec::new(), ALONE);
         let main = std::thread::spawn(move || hub.run(&port));
         ports[1].warn("careful");
@@ -189,8 +196,8 @@ mod tests {
         fdpass::send(master.as_fd(), &Order::Update.encode(), &[content.as_fd()]).unwrap();
         drop(master);
         for port in &ports {
-            assert_eq!(wait(|| port.next()), Command::Update(b"news".to_vec()));
-            assert_eq!(wait(|| port.next()), Command::Drain(ALONE));
+            assert!(matches!(wait(|| port.next()), Command::Update(bytes) if bytes == b"news"));
+            assert!(matches!(wait(|| port.next()), Command::Drain(ALONE)));
         }
         drop(ports);
         main.join().unwrap().unwrap();
@@ -199,7 +206,7 @@ mod tests {
     #[test]
     fn one_loop_that_fails_fails_the_worker() {
         let (master, child) = fdpass::pair().unwrap();
-        let (hub, mut ports) = Hub::new(2, ALONE).unwrap();
+        let (hub, mut ports) = Hub::new(2, &[], ALONE).unwrap();
         let port = Port::new(child, Vec::new(), ALONE);
         let main = std::thread::spawn(move || hub.run(&port));
         ports[0].ready();

@@ -273,6 +273,7 @@ impl Supervisor {
             }
             self.pass_time(now);
             self.tidy_up(now);
+            self.reload_due(now);
         }
         std::mem::take(&mut self.out)
     }
@@ -280,7 +281,7 @@ impl Supervisor {
     /// When [`Event::Tick`] is due at the latest.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        let reload = self.reload.due();
+        let reload = self.reload.due().filter(|_| !self.is_aborting());
         let children = self.children.values().filter_map(|c| match c.stage {
             Stage::Starting { deadline } => Some(deadline.min(c.kill_at.unwrap_or(Instant::FAR))),
             Stage::Running | Stage::Leaving => c.kill_at,

@@ -58,13 +58,23 @@ impl Supervisor {
 
     /// Begins the reload that is due.
     pub(super) fn reload_due(&mut self, now: Instant) {
-        if self.mode == Mode::Running && self.reload.due().is_some_and(|at| at <= now) {
+        if self.mode == Mode::Running
+            && self.reload.due().is_some_and(|at| at <= now)
+            && !self.is_aborting()
+        {
             self.reload = Reload {
                 stage: Stage::Loading,
                 wanted: None,
             };
             self.emit(Action::Load(self.generations_made + 1));
         }
+    }
+
+    /// A generation that failed still goes: its sockets are not free for the next one yet.
+    pub(super) fn is_aborting(&self) -> bool {
+        self.generations
+            .values()
+            .any(|g| g.phase == Phase::Aborting)
     }
 
     /// The configuration is not usable: everything stays as it is.

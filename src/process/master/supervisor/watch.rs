@@ -135,6 +135,5 @@ impl Supervisor {
             self.kill(child);
         }
         self.restart_due(now);
-        self.reload_due(now);
     }
 }
