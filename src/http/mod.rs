@@ -7,5 +7,6 @@ pub mod normalize;
 pub mod params;
 pub mod redirect;
 pub mod request_id;
+pub mod router;
 pub mod template;
 pub mod trace;
