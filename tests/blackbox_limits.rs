@@ -368,7 +368,7 @@ fn a_body_that_stops_gets_a_408() {
 #[test]
 fn a_body_that_drips_ends_by_its_rate() {
     let server = Upstream::echo();
-    let keys = "limits = { min_rate = \"500B/s\", min_rate_grace = \"1s\" }";
+    let keys = "limits = { min_rate = \"500B/s\", min_rate_request_grace = \"1s\" }";
     let proxy = Proxyd::start(&listener(
         &server,
         keys,

@@ -397,9 +397,7 @@ fn alert_rules_are_valid() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 pending.push(path);
-            } else if path.to_string_lossy().contains("alert")
-                && path.extension().is_some_and(|e| e == "yml" || e == "yaml")
-            {
+            } else if path.to_string_lossy().ends_with(".rules.yml") {
                 rules.push(path);
             }
         }

@@ -561,6 +561,55 @@ fn keep_alive_turn(addr: std::net::SocketAddr) -> impl FnMut() -> Result<(), Str
     }
 }
 
+/// One request on a connection of its own.
+fn new_connection_turn(addr: std::net::SocketAddr) -> Result<(), String> {
+    let mut client = Client::try_connect(addr).map_err(|e| format!("connect: {e}"))?;
+    let response = client
+        .try_get("a", "/")
+        .map_err(|e| format!("new connection: {e}"))?;
+    std::thread::sleep(ms(3));
+    if response.status == 200 {
+        Ok(())
+    } else {
+        Err(format!("new: {}", response.status))
+    }
+}
+
+/// One upload that takes longer than a reload.
+fn slow_upload_turn(addr: std::net::SocketAddr) -> Result<(), String> {
+    let mut client = Client::try_connect(addr).map_err(|e| format!("connect: {e}"))?;
+    let fail = |e: std::io::Error| format!("upload: {e}");
+    client
+        .try_send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n")
+        .map_err(fail)?;
+    for _ in 0..10 {
+        std::thread::sleep(ms(60));
+        client.try_send("data").map_err(fail)?;
+    }
+    let response = client.try_response("POST").map_err(fail)?;
+    if response.body == b"data".repeat(10) {
+        Ok(())
+    } else {
+        Err("upload: body".to_owned())
+    }
+}
+
+/// Bytes through a tunnel that was opened once.
+fn tunnel_turn(mut tunnel: Client) -> impl FnMut() -> Result<(), String> + Send {
+    move || {
+        tunnel
+            .try_send("ping")
+            .map_err(|e| format!("tunnel: {e}"))?;
+        let echoed = tunnel.try_read(4).map_err(|e| format!("tunnel: {e}"))?;
+        std::thread::sleep(ms(10));
+        if echoed == b"ping" {
+            Ok(())
+        } else {
+            Err(format!("tunnel: {echoed:?}"))
+        }
+    }
+}
+
 fn reload_under_load(accept: &str) {
     let server = tunnel_server();
     let master = "max_generations = 50\nreload_debounce = \"10ms\"\ndrain_timeout = \"20s\"";
@@ -576,59 +625,10 @@ fn reload_under_load(accept: &str) {
     for _ in 0..2 {
         loads.push((
             "new connections",
-            load(&stop, move || {
-                let mut client = Client::try_connect(addr).map_err(|e| format!("connect: {e}"))?;
-                let response = client
-                    .try_get("a", "/")
-                    .map_err(|e| format!("new connection: {e}"))?;
-                std::thread::sleep(ms(3));
-                if response.status == 200 {
-                    Ok(())
-                } else {
-                    Err(format!("new: {}", response.status))
-                }
-            }),
+            load(&stop, move || new_connection_turn(addr)),
         ));
-    }
-    for _ in 0..2 {
-        loads.push((
-            "slow uploads",
-            load(&stop, move || {
-                let mut client = Client::try_connect(addr).map_err(|e| format!("connect: {e}"))?;
-                let fail = |e: std::io::Error| format!("upload: {e}");
-                client
-                    .try_send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n")
-                    .map_err(fail)?;
-                for _ in 0..10 {
-                    std::thread::sleep(ms(60));
-                    client.try_send("data").map_err(fail)?;
-                }
-                let response = client.try_response("POST").map_err(fail)?;
-                if response.body == b"data".repeat(10) {
-                    Ok(())
-                } else {
-                    Err("upload: body".to_owned())
-                }
-            }),
-        ));
-    }
-    for _ in 0..2 {
-        let mut tunnel = open_tunnel(&proxy);
-        loads.push((
-            "tunnels",
-            load(&stop, move || {
-                tunnel
-                    .try_send("ping")
-                    .map_err(|e| format!("tunnel: {e}"))?;
-                let echoed = tunnel.read(4);
-                std::thread::sleep(ms(10));
-                if echoed == b"ping" {
-                    Ok(())
-                } else {
-                    Err(format!("tunnel: {echoed:?}"))
-                }
-            }),
-        ));
+        loads.push(("slow uploads", load(&stop, move || slow_upload_turn(addr))));
+        loads.push(("tunnels", load(&stop, tunnel_turn(open_tunnel(&proxy)))));
     }
     for _ in 0..8 {
         std::thread::sleep(ms(400));
@@ -639,14 +639,14 @@ fn reload_under_load(accept: &str) {
     let mut failures = Vec::new();
     for (what, load) in loads {
         let done = load.done.load(Ordering::SeqCst);
-        assert!(done > 2, "{what}: only {done}");
         failures.extend(load.thread.join().expect("no load thread panics"));
+        assert!(done > 2, "{what}: only {done}: {failures:?}");
     }
+    let first = &failures[..failures.len().min(5)];
     assert!(
         failures.is_empty(),
-        "{} failures: {:?}",
-        failures.len(),
-        &failures[..failures.len().min(5)]
+        "{} failures: {first:?}",
+        failures.len()
     );
 }
 

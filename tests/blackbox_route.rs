@@ -97,8 +97,8 @@ fn methods_headers_and_query_tell_routes_apart() {
     let proxy = proxy(&[
         ("plain", ""),
         ("write", "methods = [\"POST\", \"PUT\"]"),
-        ("beta", "headers_match = { x-beta = \"1\" }"),
-        ("debug", "query = { debug = \"on\" }"),
+        ("beta", "match_headers = { x-beta = \"1\" }"),
+        ("debug", "match_query = { debug = \"on\" }"),
     ]);
     let ask = |text: &str| client::send(proxy.web(), text).expect(200).text();
     assert_eq!(ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "plain");

@@ -121,9 +121,13 @@ impl Client {
     /// Exactly so many bytes.
     #[track_caller]
     pub fn read(&mut self, count: usize) -> Vec<u8> {
-        self.reader
-            .exactly(count)
+        self.try_read(count)
             .unwrap_or_else(|e| panic!("{count} bytes: {e}"))
+    }
+
+    /// Exactly so many bytes, or why there are fewer.
+    pub fn try_read(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        self.reader.exactly(count)
     }
 
     /// Everything until the peer closes; a reset counts as an error.

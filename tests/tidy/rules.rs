@@ -4,6 +4,7 @@
 
 use crate::mask::{self, Keep};
 use crate::tables;
+use std::collections::HashSet;
 
 /// One file of `src/` with its masks.
 pub struct Source {
@@ -275,25 +276,31 @@ pub fn metric_names(source: &Source) -> Vec<String> {
         .collect()
 }
 
-/// Every file below `dir` other than its roots is declared as a module somewhere.
+/// Every file other than the roots is declared as a module somewhere.
 pub fn orphans(files: &[(String, String)], is_root: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut declared = HashSet::new();
+    for (_, text) in files {
+        let code = mask::mask(text, Keep::Code);
+        let words = mask::words(&code);
+        for pair in words.windows(2) {
+            if let [(_, "mod"), (at, name)] = pair
+                && code[at + name.len()..].starts_with(';')
+            {
+                declared.insert((*name).to_owned());
+            }
+        }
+    }
     files
         .iter()
         .filter(|(path, _)| !is_root(path))
         .filter(|(path, _)| {
             let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
             let name = match parts.as_slice() {
-                [.., parent, "mod"] => parent,
-                [.., name] => name,
+                [.., parent, "mod"] => *parent,
+                [.., name] => *name,
                 [] => "",
             };
-            let file_name = path.rsplit('/').next().unwrap_or_default();
-            !files.iter().any(|(other, text)| {
-                other != path
-                    && (mask::mask(text, Keep::Code).contains(&format!("mod {name};"))
-                        || (text.contains("#[path = ")
-                            && text.contains(&format!("/{file_name}\""))))
-            })
+            !declared.contains(name)
         })
         .map(|(path, _)| {
             format!("{path}: no file declares it as a module, so it is never compiled")
