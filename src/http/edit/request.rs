@@ -233,7 +233,8 @@ impl Writer<'_> {
         self.own(out, FieldId::XForwardedProto, !met.forwarded_proto, |out| {
             out.extend_from_slice(facts.scheme().as_bytes());
         })?;
-        self.own(out, FieldId::XForwardedHost, !met.forwarded_host, |out| {
+        let host = !met.forwarded_host && !facts.authority.is_empty();
+        self.own(out, FieldId::XForwardedHost, host, |out| {
             out.extend_from_slice(facts.authority);
         })?;
         self.own(
@@ -242,7 +243,8 @@ impl Writer<'_> {
             !met.forwarded_port && facts.listener_port != 0,
             |out| encode::push_decimal(out, facts.listener_port.into()),
         )?;
-        self.own(out, FieldId::XRealIp, !met.real_ip, |out| {
+        let real_ip = !met.real_ip && facts.client.addr.is_some();
+        self.own(out, FieldId::XRealIp, real_ip, |out| {
             push_addr(out, facts.client.addr);
         })?;
         self.own(out, FieldId::Forwarded, self.rules.forwarded, |out| {

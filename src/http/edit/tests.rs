@@ -207,6 +207,28 @@ fn rule_8_4_a_trusted_peer_is_appended_to() {
 }
 
 #[test]
+fn a_client_without_address_or_host_has_no_empty_fields() {
+    let facts = Facts {
+        client: Client::default(),
+        authority: b"",
+        host: b"",
+        listener_port: 0,
+        request_id: b"",
+        ..facts()
+    };
+    let got = sent(
+        "GET / HTTP/1.0\n\n",
+        &context(&facts),
+        &RequestRules::default(),
+    )
+    .unwrap();
+    assert_eq!(
+        got,
+        "GET /p HTTP/1.1\nHost: \nX-Forwarded-For: unknown\nX-Forwarded-Proto: http\n\n"
+    );
+}
+
+#[test]
 fn rule_8_4_forwarded_is_written_when_asked() {
     let rules = RequestRules {
         forwarded: true,
