@@ -2,7 +2,7 @@
 //!
 //! One parser, one framing decision, one serialiser: a message is parsed into a typed head
 //! ([`crate::proto::head`]), and what is sent is written afresh from it. There is no lenient mode.
-//! Rule numbers in comments are those of the HTTP rules of proxyd (`docs/http-rules.md`).
+//! Rule numbers in comments are those of the HTTP rules that proxyd follows.
 
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 

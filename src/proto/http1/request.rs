@@ -196,7 +196,7 @@ fn underscores(head: &mut RequestHead, buf: &[u8], policy: Underscores) -> Resul
         .iter_mut()
         .filter(|field| field.id == FieldId::Other)
     {
-        if field.name.of(buf).iter().any(|octet| *octet == b'_') {
+        if field.name.of(buf).contains(&b'_') {
             if policy == Underscores::Reject {
                 return Err(Reason::Underscore);
             }
