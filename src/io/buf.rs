@@ -2,6 +2,7 @@
 //! pool is bounded in bytes, counts what it does, and gives its spare memory back within seconds
 //! after the load has ended.
 
+use crate::sys::heap;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -16,6 +17,9 @@ pub const LARGE: usize = 64 * 1024;
 /// How long the pool looks back before it gives spare buffers away. Two such spans pass at most
 /// from the last use of a buffer until its memory is free.
 const LOOK_BACK: Duration = Duration::from_secs(3);
+
+/// Freed bytes from which on the allocator is asked to give memory back to the system.
+const GIVE_BACK: usize = 1024 * 1024;
 
 /// Settings of the pool of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +66,17 @@ impl Shelf {
         data
     }
 
-    /// Frees what was not needed since the last call; gives whether anything is left.
-    fn trim(&mut self) -> bool {
+    /// Frees what was not needed since the last call; gives how many bytes.
+    fn trim(&mut self) -> usize {
         // The oldest lie at the bottom.
-        self.spare.drain(..self.least.min(self.spare.len()));
+        let freed = self
+            .spare
+            .drain(..self.least.min(self.spare.len()))
+            .map(|data| data.len())
+            .sum();
         self.spare.shrink_to(self.spare.len() * 2);
         self.least = self.spare.len();
-        !self.spare.is_empty()
+        freed
     }
 }
 
@@ -163,10 +171,13 @@ impl Pool {
         }
     }
 
-    /// Gives whether anything is left.
+    /// Frees what was not needed of late; gives whether anything is left.
     fn trim(&self) -> bool {
-        let left = self.ordinary.borrow_mut().trim();
-        self.large.borrow_mut().trim() || left
+        let freed = self.ordinary.borrow_mut().trim() + self.large.borrow_mut().trim();
+        if freed >= GIVE_BACK {
+            heap::give_back();
+        }
+        self.spare() != 0
     }
 }
 

@@ -141,7 +141,7 @@ impl AsyncWrite for PairStream {
         }
         drop(pipe);
         change(&self.outgoing, |pipe| {
-            pipe.bytes.extend(bytes.get(..len).unwrap_or_default())
+            pipe.bytes.extend(bytes.get(..len).unwrap_or_default());
         });
         Poll::Ready(Ok(len))
     }

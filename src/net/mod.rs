@@ -2,6 +2,7 @@
 
 mod conn;
 pub mod listen;
+pub mod resolve;
 mod tcp;
 pub mod tls;
 mod unix;

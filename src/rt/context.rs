@@ -42,6 +42,20 @@ impl Inner {
         }
     }
 
+    /// Tasks must not fail unseen in a test.
+    #[expect(
+        clippy::panic,
+        reason = "a failed assertion in a simulated task is a failed test"
+    )]
+    pub fn check_panics(&self) {
+        if let Driver::Sim(world) = &self.driver
+            && self.exec.panics() != 0
+            && !world.panics_allowed()
+        {
+            panic!("{} tasks of the simulation panicked", self.exec.panics());
+        }
+    }
+
     /// The next task to run: the oldest, or in a simulation a random one.
     pub fn pop(&self) -> Option<TaskKey> {
         match &self.driver {

@@ -137,7 +137,8 @@ impl Runtime {
     }
 
     /// Runs the loop until `future` is ready. Tasks that are left stay for the next call; a panic
-    /// of `future` itself goes to the caller.
+    /// of `future` itself goes to the caller, and in a simulation so does that of any task, unless
+    /// `sim::Net::allow_panics` was called.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let _entered = context::enter(Rc::clone(&self.inner));
         self.inner.now.set(self.read_clock());
@@ -154,6 +155,7 @@ impl Runtime {
                     header.unqueue();
                     let mut cx = Context::from_waker(&waker);
                     if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                        self.inner.check_panics();
                         return output;
                     }
                     stats.polled += 1;

@@ -169,7 +169,8 @@ pub async fn timeout_at<F: Future>(at: Instant, future: F) -> Result<F::Output, 
     .await
 }
 
-/// Runs `future`, but not longer than `duration`.
+/// Runs `future`, but not longer than `duration`. It holds the future twice (once to move it);
+/// where memory for each connection counts, poll a [`Timer`] beside it instead.
 ///
 /// # Errors
 /// `Elapsed` when the time was up first; the future is dropped.

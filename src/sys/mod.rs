@@ -5,6 +5,7 @@ pub mod clock;
 pub mod entropy;
 pub mod fdpass;
 pub mod file;
+pub mod heap;
 pub mod limits;
 pub mod msg;
 pub mod notify;

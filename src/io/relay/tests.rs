@@ -20,7 +20,7 @@ fn bytes(len: usize, salt: u8) -> Vec<u8> {
 async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     data: Vec<u8>,
-) -> std::io::Result<Vec<u8>> {
+) -> io::Result<Vec<u8>> {
     let (mut sent, mut ended, mut got) = (0, false, Vec::new());
     std::future::poll_fn(|cx| {
         while sent < data.len() {
@@ -190,10 +190,10 @@ fn a_reset_is_passed_on() {
         let outcome = answer.await.unwrap();
         assert_eq!(
             outcome.end,
-            End::Failed(Side::A, std::io::ErrorKind::ConnectionReset)
+            End::Failed(Side::A, io::ErrorKind::ConnectionReset)
         );
         let error = server.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     });
 }
 

@@ -72,6 +72,7 @@ pub struct World {
     refusing: RefCell<BTreeSet<SocketAddr>>,
     silent: RefCell<BTreeSet<IpAddr>>,
     fingerprint: Cell<u64>,
+    panics_allowed: Cell<bool>,
 }
 
 impl World {
@@ -90,6 +91,7 @@ impl World {
             refusing: RefCell::default(),
             silent: RefCell::default(),
             fingerprint: Cell::new(seed),
+            panics_allowed: Cell::new(false),
         }
     }
 
@@ -104,6 +106,10 @@ impl World {
 
     pub(super) const fn rng(&self) -> &Rng {
         &self.rng
+    }
+
+    pub(super) const fn panics_allowed(&self) -> bool {
+        self.panics_allowed.get()
     }
 
     /// Lets time pass until something happens, when nothing else can; gives the new time.
@@ -210,6 +216,11 @@ impl Net {
     /// Changes how the network behaves from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.0.weather.set(weather);
+    }
+
+    /// A panic of a task is part of this test, not a failure of it.
+    pub fn allow_panics(&self) {
+        self.0.panics_allowed.set(true);
     }
 
     /// A number from the generator of the simulation.

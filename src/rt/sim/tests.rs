@@ -232,3 +232,20 @@ fn a_world_that_stands_still_is_a_failure_not_a_hang() {
     });
     assert!(stuck.is_err());
 }
+
+#[test]
+fn a_failed_assertion_in_a_task_fails_the_test_unless_it_is_allowed() {
+    let run = |allowed| {
+        std::panic::catch_unwind(|| {
+            Runtime::simulated(10).block_on(async {
+                if allowed {
+                    net().allow_panics();
+                }
+                spawn(async { panic!("on purpose") }).detach();
+                sleep(Duration::from_millis(1)).await;
+            });
+        })
+    };
+    assert!(run(false).is_err());
+    assert!(run(true).is_ok());
+}
