@@ -129,6 +129,7 @@ fn implied_alert(error: &Error) -> Option<AlertDescription> {
         Error::NoCertificatesPresented => Some(AlertDescription::CertificateRequired),
         Error::InvalidMessage(why) => Some((*why).into()),
         Error::DecryptError => Some(AlertDescription::BadRecordMac),
+        Error::NoApplicationProtocol => Some(AlertDescription::NoApplicationProtocol),
         _ => None,
     }
 }

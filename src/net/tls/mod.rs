@@ -6,6 +6,7 @@ pub mod cert;
 pub mod client;
 pub mod crypto;
 pub mod facts;
+pub mod fault;
 pub mod load;
 pub mod params;
 mod scratch;

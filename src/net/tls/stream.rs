@@ -7,11 +7,11 @@
 //! for, ciphertext that the socket did not take. While any of the latter is left, no more is
 //! taken from a writer.
 //!
-//! The tickets of a TLS 1.3 server leave together with the first response, or as soon as a read
-//! has to wait. The end of the peer's data is a `close_notify`; without one it is
+//! The tickets of a TLS 1.3 server leave together with the first response; if the client sends
+//! no request at once, they leave when the first read has to wait. The end of the peer's data is a `close_notify`; without one it is
 //! `UnexpectedEof`.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::facts::{self, HandshakeFailure};
-use super::scratch::{self, INPUT_BYTES, Output, RECORD_BYTES, RECORD_OVERHEAD, Scratch};
+use super::scratch::{self, INPUT_BYTES, Output, Scratch};
 use super::session::{Done, Failed, Job, Plain, Session, Stand, Work};
 use super::store;
 use crate::base::time::Instant;
@@ -34,10 +34,11 @@ use crate::io::Stream;
 use crate::io::facts::TlsFacts;
 use crate::rt;
 
+mod read;
+mod write;
+
 /// Plain bytes taken by one write.
 pub const BUFFER_LIMIT: usize = 64 * 1024;
-/// The least that a read asks the socket for.
-const READ_BYTES_MIN: usize = 4096;
 const IDLE_PROBE_BYTES: usize = 512;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,16 @@ enum Writing {
     Reset,
 }
 
+/// What the session tickets wait for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Nothing,
+    /// A write, or a read that finds nothing.
+    Wait,
+    /// A write: a request came, so a response will go.
+    Write,
+}
+
 /// TLS over a stream.
 pub struct TlsStream<S> {
     inner: S,
@@ -73,8 +84,7 @@ pub struct TlsStream<S> {
     phase: Phase,
     reading: Reading,
     writing: Writing,
-    /// Session tickets wait for company.
-    is_held: bool,
+    held: Held,
     /// The writer that waits for the socket; another task must not take its place.
     writer: Option<Waker>,
     limit: usize,
@@ -101,7 +111,7 @@ impl<S> TlsStream<S> {
             phase: Phase::Handshake,
             reading: Reading::Open,
             writing: Writing::Open,
-            is_held: false,
+            held: Held::Nothing,
             writer: None,
             limit: BUFFER_LIMIT,
             incoming: Vec::new(),
@@ -243,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         };
         if sent >= self.outgoing.len() {
             self.outgoing = Vec::new();
-            self.is_held = false;
+            self.held = Held::Nothing;
         } else {
             self.outgoing.drain(..sent);
         }
@@ -260,7 +270,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
     /// A reader sends what waits on the side, but never takes the place of a waiting writer.
     fn send_aside(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let is_mine = |writer: &Waker| writer.will_wake(cx.waker());
-        if self.outgoing.is_empty() || !self.writer.as_ref().is_none_or(is_mine) {
+        let is_held = self.held == Held::Write || self.outgoing.is_empty();
+        if is_held || !self.writer.as_ref().is_none_or(is_mine) {
             return Ok(());
         }
         match self.poll_drain(cx) {
@@ -294,11 +305,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         let is_new = self.session.common().protocol_version().is_none();
         let mut speaks_first = !is_server && is_new && self.incoming.is_empty();
         loop {
-            if !self.is_held {
-                if let Err(error) = ready!(self.poll_drain(cx)) {
-                    let failure = HandshakeFailure::transport(is_server, &error);
-                    return Poll::Ready(Err(self.fail(failure)));
-                }
+            if self.held == Held::Nothing
+                && let Err(error) = ready!(self.poll_drain(cx))
+            {
+                let failure = HandshakeFailure::transport(is_server, &error);
+                return Poll::Ready(Err(self.fail(failure)));
             }
             if self.phase == Phase::Open {
                 return Poll::Ready(Ok(()));
@@ -356,7 +367,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         self.phase = Phase::Open;
         let common = self.session.common();
         let is_v13 = common.protocol_version() == Some(ProtocolVersion::TLSv1_3);
-        self.is_held = is_server && is_v13 && !self.outgoing.is_empty();
+        if is_server && is_v13 && !self.outgoing.is_empty() {
+            self.held = Held::Wait;
+        }
         let name = is_server.then(store::take_asked_for).flatten();
         let took = rt::now() - self.started;
         self.facts = Some(Box::new(facts::facts(common, is_server, name, took)));
@@ -398,148 +411,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         }
     }
 
-    /// How much ciphertext holds about as much plain text as the reader has room for: asking for
-    /// more would only have to be kept.
-    fn wanted(&self, room: usize) -> usize {
-        let overhead = match self.session.common().protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => 5 + 1 + 16,
-            _ => 5 + 8 + 16,
-        };
-        let records = room.div_ceil(RECORD_BYTES).max(1);
-        let total = (room + records * overhead).clamp(READ_BYTES_MIN, INPUT_BYTES);
-        match total.checked_sub(self.incoming.len()) {
-            Some(wanted) if wanted > 0 => wanted,
-            // A record larger than the reader's room has begun: the rest of it is needed.
-            _ => RECORD_BYTES + RECORD_OVERHEAD,
-        }
-    }
-
-    fn poll_read_open(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-        scratch: &mut Scratch,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        loop {
-            if self.reading == Reading::Closed {
-                return Poll::Ready(Ok(()));
-            }
-            let wanted = self.wanted(buf.remaining());
-            let mut filled = self.take_incoming(&mut scratch.input);
-            if self.reading != Reading::Full {
-                match self.poll_fill(cx, &mut scratch.input, filled, wanted) {
-                    Poll::Ready(Ok(n)) => filled += n,
-                    Poll::Ready(Err(error)) => {
-                        self.keep(scratch.input.get(..filled));
-                        return Poll::Ready(Err(error));
-                    }
-                    Poll::Pending => {
-                        self.keep(scratch.input.get(..filled));
-                        self.send_aside(cx)?;
-                        return Poll::Pending;
-                    }
-                }
-            }
-            let Scratch { input, output, .. } = &mut *scratch;
-            output.clear();
-            let input = input.get_mut(..filled).unwrap_or_default();
-            let result = self.run_reading(input, buf, before, output);
-            if !output.is_empty() {
-                self.outgoing.extend_from_slice(output.filled());
-                self.send_aside(cx)?;
-            }
-            match result {
-                Ok(()) if buf.filled().len() > before => return Poll::Ready(Ok(())),
-                Ok(()) => {}
-                // What came before the damage is given first; the next read tells of it.
-                Err(_) if buf.filled().len() > before => return Poll::Ready(Ok(())),
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    fn run_reading(
-        &mut self,
-        input: &mut [u8],
-        buf: &mut ReadBuf<'_>,
-        before: usize,
-        output: &mut Output,
-    ) -> io::Result<()> {
-        let start = before;
-        let result = self.run(input, Plain::Into { buf, start }, Job::Nothing, output);
-        match result {
-            Ok(_) => Ok(()),
-            Err(Failed { error }) => {
-                let is_server = self.session.is_server();
-                let failure = HandshakeFailure::protocol(is_server, &error, output.filled());
-                Err(self.fail(failure).into())
-            }
-        }
-    }
-
-    /// Gets a job done that needs an open session, then sends the output.
-    fn write_job(
-        &mut self,
-        cx: &mut Context<'_>,
-        job: Job<'_, '_>,
-        output: &mut Output,
-    ) -> io::Result<usize> {
-        output.clear();
-        // Tickets that waited go first, in the same write.
-        output.put(&std::mem::take(&mut self.outgoing));
-        self.is_held = false;
-        let mut kept = std::mem::take(&mut self.incoming);
-        let result = self.run(&mut kept, Plain::Spill, job, output);
-        let accepted = match result {
-            Ok(done) => done.accepted,
-            Err(Failed { error }) => {
-                drop(self.poll_send(cx, output.filled()));
-                let is_server = self.session.is_server();
-                let failure = HandshakeFailure::protocol(is_server, &error, output.filled());
-                return Err(self.fail(failure).into());
-            }
-        };
-        match self.poll_send(cx, output.filled()) {
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) => {
-                self.writer = None;
-                Ok(accepted)
-            }
-            Poll::Pending => {
-                self.writer = Some(cx.waker().clone());
-                Ok(accepted)
-            }
-        }
-    }
-
-    fn poll_write_bufs(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_handshake(cx))?;
-        if self.writing != Writing::Open {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
-        }
-        if bufs.iter().all(|buf| buf.is_empty()) {
-            return Poll::Ready(Ok(0));
-        }
-        if !self.is_held {
-            ready!(self.poll_drain_for_writer(cx))?;
-        }
-        let limit = self.limit;
-        Poll::Ready(scratch::with(|scratch| {
-            let Scratch { output, gather, .. } = scratch;
-            let job = Job::Encrypt {
-                bufs,
-                limit,
-                gather,
-            };
-            self.write_job(cx, job, output)
-        }))
-    }
-
     /// Waits for the end of the handshake, but not longer than `limit`.
     ///
     /// # Errors
@@ -549,78 +420,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream<S> {
         rt::timeout(limit, std::future::poll_fn(|cx| self.poll_handshake(cx)))
             .await
             .unwrap_or_else(|_elapsed| Err(HandshakeFailure::timeout(is_server)))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if buf.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        if !this.plain.is_empty() {
-            let fits = buf.remaining().min(this.plain.len());
-            buf.put_slice(this.plain.get(..fits).unwrap_or_default());
-            if fits == this.plain.len() {
-                this.plain = Vec::new();
-            } else {
-                this.plain.drain(..fits);
-            }
-            return Poll::Ready(Ok(()));
-        }
-        match this.phase {
-            Phase::Handshake => ready!(this.poll_handshake(cx))?,
-            Phase::Failed => return Poll::Ready(Err(this.past_failure())),
-            Phase::Open => {}
-        }
-        scratch::with(|scratch| this.poll_read_open(cx, buf, scratch))
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<S> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_write_bufs(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_write_bufs(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.phase == Phase::Failed {
-            return Poll::Ready(Err(this.past_failure()));
-        }
-        ready!(this.poll_drain_for_writer(cx))?;
-        Pin::new(&mut this.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.phase == Phase::Open && this.writing == Writing::Open {
-            this.writing = Writing::Closed;
-            scratch::with(|scratch| this.write_job(cx, Job::CloseNotify, &mut scratch.output))?;
-        }
-        if this.phase == Phase::Open {
-            ready!(this.poll_drain_for_writer(cx))?;
-        }
-        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 

@@ -8,7 +8,6 @@ use rcgen::{
     IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 
-use super::cert::Certificate;
 use super::wire::{Bundle, Pair};
 use crate::base::secret::Secret;
 
@@ -53,10 +52,6 @@ impl Leaf {
         }
     }
 
-    pub(crate) fn certificate(&self) -> Certificate {
-        self.pair().build(&[]).unwrap()
-    }
-
     pub(crate) fn bundle(&self, name: &str) -> Bundle {
         Bundle {
             name: name.into(),
@@ -67,7 +62,7 @@ impl Leaf {
 }
 
 /// What a test wants from a leaf.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Wish<'a> {
     pub(crate) hosts: &'a [&'a str],
     pub(crate) from: i64,
