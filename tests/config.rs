@@ -7,5 +7,7 @@
     reason = "test code"
 )]
 
+#[path = "config/files.rs"]
+mod files;
 #[path = "config/look.rs"]
 mod look;

@@ -108,7 +108,6 @@ codes! {
 
     VerifyOff, "W0701", "upstream certificate not verified", "Anyone on the path can pose as the server.";
     TrustAny, "W0702", "everybody is a trusted proxy", "Any client can choose the address that logs and limits see.";
-    OpenMetrics, "W0703", "metrics on a public address", "Anybody who can reach the address can read names and figures.";
 
     NoUser, "E0801", "user or group missing", "The workers' user or group does not exist on this host.";
     NoDirectory, "E0802", "directory missing or not writable", "The file cannot be created there by the process that needs it.";

@@ -28,7 +28,7 @@ fn expand_node(node: &mut Node, lookup: Lookup<'_>, findings: &mut Findings) {
             Err(message) => {
                 findings.push(Finding::new(Code::Environment, node.place, message).help(
                     "set the variable, or give a default: ${NAME:-text}; a plain ${ is written $${",
-                ))
+                ));
             }
         },
         Value::List(list) => {

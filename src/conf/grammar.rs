@@ -11,6 +11,7 @@ use regex::Regex;
 use super::code::Code;
 use crate::base::addr::{self, AddrError, Host};
 use crate::http::params::{HostPattern, PathPattern, ValueMatch};
+use crate::http::template::{self, Template, TemplateError};
 use crate::log::params::Output;
 
 /// What is wrong with a text.
@@ -300,48 +301,44 @@ pub fn header_name(text: &str) -> Checked {
 /// Checks the value of a header field, which may be a template.
 ///
 /// # Errors
-/// Control characters; braces that do not pair.
+/// Control characters; a template that does not compile.
 pub fn header_value(text: &str) -> Checked {
     if text.bytes().any(|b| (b < 0x20 && b != b'\t') || b == 0x7f) {
         return Err(Fault::malformed("holds a control character"));
     }
-    braces(text)
+    let Err(error) = Template::compile(text) else {
+        return Ok(());
+    };
+    let mut fault = Fault::malformed("is not a template").label(error.to_string());
+    fault.at = Some(match &error {
+        TemplateError::Unclosed(at) | TemplateError::Stray(at) => *at..*at + 1,
+        TemplateError::Unknown(at, name) => *at..*at + name.len(),
+    });
+    if matches!(error, TemplateError::Unknown(..)) {
+        fault.help = Some(format!("variables: {}", template::NAMES.join(", ")));
+    }
+    Err(fault)
 }
 
 /// Checks the format of the access log.
 ///
 /// # Errors
-/// A line break; braces that do not pair.
-pub fn template(text: &str) -> Checked {
-    match text {
-        "combined" | "json" => Ok(()),
-        _ if !text.contains('{') => Err(Fault::malformed("is not a log format")
-            .help("write \"combined\", \"json\", or a template such as \"{client_ip} {status}\"")),
-        _ if text.contains(['\n', '\r']) => Err(Fault::malformed("holds a line break")),
-        _ => braces(text),
+/// A line break; an unknown field; braces that do not pair.
+pub fn log_format(text: &str) -> Checked {
+    if text != "combined" && text != "json" && !text.contains('{') {
+        return Err(Fault::malformed("is not a log format")
+            .help("write \"combined\", \"json\", or a template such as \"{client_ip} {status}\""));
     }
-}
-
-/// `{name}` with `{{` and `}}` for plain braces.
-fn braces(text: &str) -> Checked {
-    let plain = text.replace("{{", "").replace("}}", "");
-    let mut rest = plain.as_str();
-    while let Some((before, tail)) = rest.split_once('{') {
-        let inside = tail.split_once('}').filter(|(name, _)| !name.contains('{'));
-        let (Some((_, behind)), false) = (inside, before.contains('}')) else {
-            return Err(unbalanced());
-        };
-        rest = behind;
+    if text.contains(['\n', '\r']) {
+        return Err(Fault::malformed("holds a line break"));
     }
-    if rest.contains('}') {
-        Err(unbalanced())
-    } else {
-        Ok(())
-    }
-}
-
-fn unbalanced() -> Fault {
-    Fault::malformed("has braces that do not pair").help("a plain brace is written twice: {{ or }}")
+    let Err(error) = crate::log::access::Template::compile(text) else {
+        return Ok(());
+    };
+    let mut fault = Fault::malformed("is not a log format").label(error.what.as_str());
+    fault.help = error.hint.map(|h| format!("did you mean {{{h}}}?"));
+    fault.at = Some(error.at..error.at + 1);
+    Err(fault)
 }
 
 /// Checks `query:NAME` or `header:NAME`.
@@ -389,7 +386,7 @@ pub fn redirect(text: &str) -> Checked {
             "holds a blank or a byte that is not ASCII",
         ));
     }
-    braces(text)
+    header_value(text)
 }
 
 /// Checks a cause of a retry.
@@ -582,13 +579,18 @@ mod tests {
     }
 
     #[test]
-    fn braces_pair() {
-        for good in ["{a} {b}", "x", "{{x}}", "{{{a}}}"] {
+    fn templates_know_their_variables() {
+        for good in ["{host} {uri}", "x", "{{x}}", "{{{host}}}"] {
             assert!(header_value(good).is_ok(), "{good}");
         }
-        for bad in ["{a", "a}", "{a{b}}", "}{"] {
+        for bad in ["{host", "a}", "{a{b}}", "}{", "a\nb"] {
             assert!(header_value(bad).is_err(), "{bad}");
         }
+        let fault = header_value("for {hst}").unwrap_err();
+        assert_eq!(fault.at, Some(5..8));
+        assert!(log_format("{client_ip} {status}").is_ok());
+        assert_eq!(log_format("{client_ip} {x}").unwrap_err().at, Some(13..14));
+        assert!(log_format("combine").is_err());
     }
 
     #[test]

@@ -4,24 +4,34 @@
 
 mod base64;
 mod build;
+mod check;
 pub mod code;
+mod effective;
 mod env;
 pub mod finding;
 mod grammar;
 mod include;
+mod kernel;
 pub mod key;
 pub mod model;
+pub mod reference;
+mod reload;
 pub mod render;
 mod scalar;
+mod schema;
 mod shape;
 pub mod source;
 mod spell;
 mod tree;
 mod view;
 
+pub use check::Options;
 pub use code::Code;
+pub use effective::{effective, quote};
 pub use finding::{Finding, Place, Severity};
 pub use model::Model;
+pub use reload::reload_notes;
+pub use schema::schema;
 pub use source::Sources;
 
 use std::path::Path;
@@ -44,9 +54,21 @@ pub struct Loaded {
 /// Reads and checks a file with its includes, the environment and this host.
 #[must_use]
 pub fn load(path: &Path) -> Loaded {
+    load_with(
+        path,
+        Options {
+            host: true,
+            probe: false,
+        },
+    )
+}
+
+/// The same, with a choice of how far checking goes.
+#[must_use]
+pub fn load_with(path: &Path, options: Options) -> Loaded {
     let mut loader = Loader::new(&env::of_process);
     let tree = loader.main(path);
-    finish(loader, &tree)
+    finish(loader, &tree, options)
 }
 
 /// Checks a text as if it were a file of this name; nothing is asked of the host.
@@ -54,10 +76,10 @@ pub fn load(path: &Path) -> Loaded {
 pub fn load_str(name: &str, text: &str) -> Loaded {
     let mut loader = Loader::new(&env::of_process);
     let tree = loader.text(Path::new(name), text);
-    finish(loader, &tree)
+    finish(loader, &tree, Options::default())
 }
 
-fn finish(loader: Loader<'_>, tree: &Table) -> Loaded {
+fn finish(loader: Loader<'_>, tree: &Table, options: Options) -> Loaded {
     let Loader {
         sources,
         mut findings,
@@ -76,22 +98,11 @@ fn finish(loader: Loader<'_>, tree: &Table) -> Loaded {
     }
     shape::check(tree, &sources, &mut findings);
     let draft = build::build(tree, &sources, &env::of_process, &mut findings);
+    check::run(&draft, options, &mut findings);
     let model = (!findings.has_errors()).then(|| draft.into_model());
     Loaded {
         model,
         findings: findings.into_sorted(),
         sources,
     }
-}
-
-/// Prints a model as a file with every default; reading it gives the same model again.
-#[must_use]
-pub fn effective(_model: &Model) -> String {
-    String::new()
-}
-
-/// What changed between two models that a reload does not apply.
-#[must_use]
-pub fn reload_notes(_old: &Model, _new: &Model) -> Vec<Finding> {
-    Vec::new()
 }

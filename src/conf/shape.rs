@@ -46,7 +46,7 @@ impl<'a> Checker<'a, '_> {
             }
         }
         for key in section.keys.iter().filter(|k| k.required) {
-            if table.entry(&key.name.to_owned()).is_none() {
+            if table.entry(key.name).is_none() {
                 self.findings.push(
                     Finding::new(
                         Code::MissingKey,
@@ -211,6 +211,22 @@ impl<'a> Checker<'a, '_> {
     }
 
     fn wrong_type(&mut self, kind: &Kind, key: &str, node: &Node) {
+        let brackets = match (kind, &node.value) {
+            (Kind::List(Kind::Table(_)), Value::Table(_)) => Some(format!("[[{key}]]")),
+            (Kind::Table(_), Value::List(_)) => Some(format!("[{key}]")),
+            _ => None,
+        };
+        if let Some(right) = brackets.filter(|_| self.is_section(node)) {
+            self.findings.push(
+                Finding::new(
+                    Code::WrongType,
+                    node.place,
+                    format!("section `{key}` is written {right}"),
+                )
+                .label(format!("write {right}")),
+            );
+            return;
+        }
         self.findings.push(
             Finding::new(
                 Code::WrongType,
@@ -292,23 +308,22 @@ mod tests {
         (found[0].code.as_str(), found[0].message.clone())
     }
 
+    fn all(cases: &[(&str, Kind, &str, &str)]) {
+        for (value, kind, code, message) in cases {
+            assert_eq!(one(value, kind), (*code, (*message).to_owned()), "{value}");
+        }
+    }
+
     #[test]
-    fn values_of_the_wrong_form_are_called_by_name() {
+    fn durations_need_a_number_and_a_unit() {
+        const LIST: &str = "write a number and one of ms, s, m, h, d (for example \"5s\")";
         let time = Kind::Duration(1);
         let forms = Kind::Forms(&[Kind::Duration(1), Kind::Word(&["off"])]);
-        for (value, kind, code, message) in [
-            (
-                "30",
-                time,
-                "E0104",
-                "`30` has no unit: write \"30s\" or \"30ms\"",
-            ),
-            (
-                "\"30\"",
-                time,
-                "E0104",
-                "`30` has no unit: write \"30s\" or \"30ms\"",
-            ),
+        let list = format!("`5q` is not a duration: {LIST}");
+        let unit = "`30` has no unit: write \"30s\" or \"30ms\"";
+        all(&[
+            ("30", time, "E0104", unit),
+            ("\"30\"", time, "E0104", unit),
             (
                 "\"0s\"",
                 time,
@@ -321,65 +336,46 @@ mod tests {
                 "E0106",
                 "`x` takes a duration, not true or false",
             ),
-            (
-                "\"5q\"",
-                forms,
-                "E0104",
-                "`5q` is not a duration: write a number and one of ms, s, m, h, d (for example \"5s\")",
-            ),
-            (
-                "1",
-                Kind::Size(0, 10),
-                "E0105",
-                "`1` has no unit: write \"1B\" or \"1KiB\"",
-            ),
-            (
-                "\"1GiB\"",
-                Kind::Size(1, 1 << 20),
-                "E0108",
-                "`1GiB` is out of range: 1B to 1MiB",
-            ),
+            ("\"5q\"", forms, "E0104", &list),
+        ]);
+    }
+
+    #[test]
+    fn sizes_and_numbers_have_ranges() {
+        let many = "`99999999999999999999` is out of range: 1 to 64";
+        let gib = "`1GiB` is out of range: 1B to 1MiB";
+        let unit = "`1` has no unit: write \"1B\" or \"1KiB\"";
+        all(&[
+            ("1", Kind::Size(0, 10), "E0105", unit),
+            ("\"1GiB\"", Kind::Size(1, 1 << 20), "E0108", gib),
             (
                 "70",
                 Kind::Int(1, 64),
                 "E0108",
                 "`70` is out of range: 1 to 64",
             ),
-            (
-                "99999999999999999999",
-                Kind::Int(1, 64),
-                "E0108",
-                "`99999999999999999999` is out of range: 1 to 64",
-            ),
+            ("99999999999999999999", Kind::Int(1, 64), "E0108", many),
+            ("2.5", Kind::Share, "E0108", "`2.5` is out of range: 0 to 1"),
+        ]);
+    }
+
+    #[test]
+    fn other_texts_say_what_they_should_be() {
+        let percent = "`20` is not a percentage: write a number from 0 to 100 and %";
+        let mode = "`99` is not a file mode: write an octal number such as \"0640\"";
+        let rate = "`5` is not a rate: write a size per second such as \"500B/s\"";
+        all(&[
             (
                 "\"a\"",
                 Kind::Word(&["b"]),
                 "E0112",
                 "`a` is not allowed here",
             ),
-            ("2.5", Kind::Share, "E0108", "`2.5` is out of range: 0 to 1"),
-            (
-                "\"20\"",
-                Kind::Percent,
-                "E0105",
-                "`20` is not a percentage: write a number from 0 to 100 and %",
-            ),
-            (
-                "\"99\"",
-                Kind::Mode,
-                "E0105",
-                "`99` is not a file mode: write an octal number such as \"0640\"",
-            ),
-            (
-                "\"5\"",
-                Kind::ByteRate,
-                "E0105",
-                "`5` is not a rate: write a size per second such as \"500B/s\"",
-            ),
+            ("\"20\"", Kind::Percent, "E0105", percent),
+            ("\"99\"", Kind::Mode, "E0105", mode),
+            ("\"5\"", Kind::ByteRate, "E0105", rate),
             ("\"\"", Kind::Path, "E0115", "`` is not a path"),
-        ] {
-            assert_eq!(one(value, &kind), (code, message.to_owned()), "{value}");
-        }
+        ]);
     }
 
     #[test]

@@ -56,6 +56,12 @@ pub fn open_log(path: &Path) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Whether this process may write to a file, or create files in a folder.
+#[must_use]
+pub fn is_writable(path: &Path) -> bool {
+    nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 /// An unnamed file in memory with the bytes, sealed: whoever gets it can only read it.
 ///
 /// # Errors

@@ -27,7 +27,12 @@ servers = [\"10.0.0.1:8080\", \"10.0.0.2\"]
 
 [listner]
 ";
-    let text = text.replace("host = \"example.org\"", "respond = 204");
+    let text = text
+        .replace(
+            "host = \"example.org\"",
+            "redirect = \"/x\"\nhost = \"example.org\"",
+        )
+        .replace("\n# the upstream below\n", "\n");
     let loaded = conf::load_str("/etc/proxyd.toml", &text);
     assert!(loaded.model.is_none());
     let shown = conf::render::text(&loaded, false);

@@ -64,8 +64,6 @@ impl<T> Part<'_, T> {
 pub struct Draft<'t> {
     /// The whole file.
     pub root: View<'t>,
-    /// The files.
-    pub sources: &'t Sources,
     /// Everything but the lists below.
     pub model: Model,
     /// `[[certificate]]`.
@@ -129,12 +127,14 @@ impl<'t> Builder<'t> {
     fn run(mut self, tree: &'t Table) -> (Draft<'t>, Findings) {
         let root = View::new(tree);
         self.sets = self.read_sets(root.sub("sets"));
-        let mut model = Model::default();
-        model.files = self
-            .sources
-            .iter()
-            .map(|s| PathBuf::from(&s.name))
-            .collect();
+        let mut model = Model {
+            files: self
+                .sources
+                .iter()
+                .map(|s| PathBuf::from(&s.name))
+                .collect(),
+            ..Model::default()
+        };
         self.processes(root, &mut model);
         let mut certificates = self.certificates(root);
         let listeners = self.listeners(root, &mut certificates);
@@ -142,7 +142,6 @@ impl<'t> Builder<'t> {
         let routes = self.routes(root, &listeners, &mut upstreams);
         let draft = Draft {
             root,
-            sources: self.sources,
             model,
             certificates,
             listeners,
@@ -164,10 +163,10 @@ impl<'t> Builder<'t> {
     }
 
     fn resolve(&self, place: Place, path: &Path) -> PathBuf {
-        Path::new(self.sources.name(place))
-            .parent()
-            .unwrap_or(Path::new(""))
-            .join(path)
+        let folder = Path::new(self.sources.name(place)).parent();
+        let joined = folder.unwrap_or(Path::new("")).join(path);
+        // The master may change its folder later.
+        std::path::absolute(&joined).unwrap_or(joined)
     }
 
     /// A key file: a path, or a reference to a secret kept elsewhere.

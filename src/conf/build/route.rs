@@ -175,8 +175,8 @@ impl<'t> Builder<'t> {
                 .iter()
                 .map(|m| m.to_ascii_uppercase())
                 .collect(),
-            headers: conditions(view.sub("match_headers"), true),
-            query: conditions(view.sub("match_query"), false),
+            headers: conditions(view.sub("headers_match"), true),
+            query: conditions(view.sub("query"), false),
             priority: view.number("priority").unwrap_or(0),
         }
     }
@@ -342,7 +342,7 @@ impl<'t> Builder<'t> {
                     });
                 }
                 Some(Ok(Target::Server(endpoint, tls))) => {
-                    servers.push((endpoint, tls, element.place))
+                    servers.push((endpoint, tls, element.place));
                 }
                 Some(Err(_reported)) => return None,
             }

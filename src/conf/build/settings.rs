@@ -10,24 +10,12 @@ use crate::conf::view::{View, put};
 use crate::http::params::{
     Buffering, HeaderRules, KeepAlive, Limits, MinRate, RetryParams, Timeouts,
 };
+use crate::proto::head::FieldId;
 use crate::proto::http1;
 use crate::upstream::params::{PoolParams, QueueParams};
 
 /// `buffering.request = "on"`.
 const BUFFER_ON: u64 = 1 << 20;
-
-/// Fields that say where a message ends or whom it is for: no rule may touch them.
-const FRAMING: &[&str] = &[
-    "connection",
-    "content-length",
-    "host",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// Fields whose values are secrets.
 const SECRET: &[&str] = &[
@@ -210,7 +198,10 @@ pub(super) fn headers(view: View<'_>, to: &mut HeaderRules) {
     for entry in entries("add") {
         let name = entry.key.to_ascii_lowercase();
         for value in entry.node.elements().iter().filter_map(Node::text) {
-            to.add.push((name.clone(), value.to_owned()));
+            // Values of one name stay together, whatever level they come from.
+            let end = to.add.iter().rposition(|(n, _)| *n == name);
+            let at = end.map_or(to.add.len(), |i| i + 1);
+            to.add.insert(at, (name.clone(), value.to_owned()));
         }
     }
 }
@@ -243,19 +234,16 @@ impl<'t> Builder<'t> {
 
     fn check_field(&self, name: &str, node: &Node, value: Option<&Node>) {
         let lower = name.to_ascii_lowercase();
-        if FRAMING.contains(&lower.as_str()) {
-            let help = if lower == "host" {
-                "write host_rewrite = \"...\" in the route"
-            } else {
-                "proxyd frames every message itself"
-            };
+        let id = FieldId::of(lower.as_bytes());
+        // The rules of `http::edit`: what frames the message or belongs to the connection.
+        if id.is_hop_by_hop() || matches!(id, FieldId::ContentLength | FieldId::Expect) {
             self.report(
                 Finding::new(
                     Code::Malformed,
                     node.place,
                     format!("header `{name}` cannot be changed by a rule"),
                 )
-                .help(help),
+                .help("proxyd writes it itself for every message"),
             );
         }
         if let Some(value) = value

@@ -3,6 +3,7 @@
 
 mod http;
 mod process;
+mod route;
 mod tls;
 mod upstream;
 
@@ -226,7 +227,7 @@ pub static ROOT: Section = Section {
         ),
         key(
             "route",
-            Kind::List(&Kind::Table(&http::ROUTE)),
+            Kind::List(&Kind::Table(&route::ROUTE)),
             "",
             "What is done with which request.",
         ),
@@ -272,7 +273,7 @@ mod tests {
                 assert!(names.insert(key.name), "{}.{}", section.path, key.name);
                 assert!(key.doc.ends_with('.'), "{}.{}", section.path, key.name);
                 assert!(
-                    !(key.required && !key.default.is_empty()),
+                    !key.required || key.default.is_empty(),
                     "{}.{} is required and has a default",
                     section.path,
                     key.name

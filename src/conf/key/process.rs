@@ -73,7 +73,7 @@ pub(super) static WORKER: Section = Section {
             "`basic`: no new privileges and no capability. `off`: only the change of user. `strict` (filters for system calls and files) is not built in yet and refused.",
         )
         .restart(),
-        key("core_dumps", Kind::Bool, "false", "Allow core dumps of workers; they hold keys and traffic.").restart(),
+        key("core_dumps", Kind::Bool, "false", "Allow core dumps of workers; they hold keys and traffic."),
     ],
 };
 
@@ -174,7 +174,7 @@ static ACCESS: Section = Section {
         ),
         key(
             "format",
-            Kind::Special("combined, json or a template", grammar::template),
+            Kind::Special("combined, json or a template", grammar::log_format),
             "\"combined\"",
             "`combined`, `json`, or a template such as `\"{client_ip} {status} {reason}\"`.",
         ),
