@@ -252,6 +252,16 @@ impl Exchange {
     }
 }
 
+/// How serving a request ended.
+pub enum Step {
+    /// A response was sent to its end.
+    Sent,
+    /// The client must not take what it has for complete.
+    Abort,
+    /// The server has switched protocols.
+    Tunnel(Box<Opened>),
+}
+
 /// Serves one request whose head is in `scratch.request`.
 pub async fn run(
     mut exchange: Exchange,
@@ -273,14 +283,29 @@ pub async fn run(
     };
     let decoder = Decoder::of(head.body, &service.params.limits.parser, Side::Request);
     wire.receive(decoder, max.unwrap_or(u64::MAX));
-    let after = match decided {
+    let too_large = matches!((head.body, max), (BodyKind::Length(n), Some(max)) if n > max);
+    let step = match decided {
         Err(answer) => exchange.answer(wire, scratch, timer, &answer).await,
+        Ok(()) if too_large => {
+            let answer = Answer::error(Reason::BodyTooLarge);
+            exchange.answer(wire, scratch, timer, &answer).await
+        }
         Ok(()) => exchange.act(wire, scratch, timer).await,
     };
-    if let After::Tunnel(mut tunnel) = after {
-        tunnel.head = std::mem::take(&mut scratch.request);
-        tunnel.exchange.note_traffic(wire);
-        return After::Tunnel(tunnel);
+    exchange.note_traffic(wire);
+    match step {
+        Step::Tunnel(opened) => {
+            let head = std::mem::take(&mut scratch.request);
+            After::Tunnel(Box::new(Tunnel { exchange, head, opened }))
+        }
+        Step::Abort => {
+            exchange.finish(&scratch.request);
+            After::Abort
+        }
+        Step::Sent => {
+            exchange.finish(&scratch.request);
+            let done = wire.is_last() || discard_body(wire, &service, timer).await;
+            if exchange.may_go_on && done { After::KeepAlive } else { After::Close }
+        }
     }
-    after
 }

@@ -8,6 +8,7 @@ use regex::Regex;
 
 pub use crate::proto::http1::Limits as ParserLimits;
 pub use crate::proto::http1::request::Underscores;
+pub use crate::upstream::retry::Policy as RetryParams;
 
 /// The deadlines of an HTTP listener or route (`timeouts = {...}`, http-rules §21). `None` is off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,39 +316,6 @@ pub enum Action {
         /// Content-Type.
         content_type: String,
     },
-}
-
-/// What may be tried again (`retry.on`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RetryParams {
-    /// `attempts`: further attempts after the first.
-    pub attempts: u32,
-    /// `connect`: connecting or the TLS handshake failed.
-    pub on_connect: bool,
-    /// `reset-before-headers`: a reused connection broke before a response byte.
-    pub on_reset: bool,
-    /// `timeout`: no response head in time (idempotent methods only).
-    pub on_timeout: bool,
-    /// Statuses, for idempotent methods.
-    pub on_status: Vec<u16>,
-    /// `budget`: percent of requests over ten seconds.
-    pub budget_percent: u32,
-    /// `non_idempotent`: POST and PATCH may be sent twice.
-    pub non_idempotent: bool,
-}
-
-impl Default for RetryParams {
-    fn default() -> Self {
-        Self {
-            attempts: 2,
-            on_connect: true,
-            on_reset: true,
-            on_timeout: false,
-            on_status: Vec::new(),
-            budget_percent: 20,
-            non_idempotent: false,
-        }
-    }
 }
 
 /// A route.

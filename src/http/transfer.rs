@@ -52,24 +52,17 @@ pub struct Fault {
 /// What is written for a response head: the policy that a transfer itself does not have.
 pub trait Responder {
     /// Whether the response is to be given up for another attempt.
-    fn is_retried(&mut self, status: u16) -> bool;
+    fn is_retried(&mut self, status: u16, front: &Wire) -> bool;
     /// Writes an interim response (103) to the client's outbox, if the route and client want it.
     ///
     /// # Errors
     /// The head cannot be written.
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8], front: &mut Wire) -> Result<(), Reason>;
-    /// Writes the head of the response and sets the framing. `upload_done` tells whether the
-    /// request was received to its end.
+    /// Writes the head of the response and sets the framing.
     ///
     /// # Errors
     /// The head cannot be written.
-    fn head(
-        &mut self,
-        head: &ResponseHead,
-        bytes: &[u8],
-        front: &mut Wire,
-        upload_done: bool,
-    ) -> Result<(), Reason>;
+    fn head(&mut self, head: &ResponseHead, bytes: &[u8], front: &mut Wire) -> Result<(), Reason>;
 }
 
 /// What a transfer needs to know of its request.
@@ -326,11 +319,10 @@ impl<'a, R: Responder> Transfer<'a, R> {
         if self.head.status == 101 && !self.is_switch_expected() {
             return Some(self.fault(Reason::UpstreamBadUpgrade));
         }
-        if self.responder.is_retried(self.head.status) {
+        if self.responder.is_retried(self.head.status, self.front) {
             return Some(End::Status(self.head.status));
         }
-        let done = self.upload == Upload::Done;
-        if let Err(reason) = self.responder.head(self.head, self.back.unread(), self.front, done) {
+        if let Err(reason) = self.responder.head(self.head, self.back.unread(), self.front) {
             return Some(self.fault(reason));
         }
         self.drop_head(len);
@@ -388,9 +380,9 @@ impl<'a, R: Responder> Transfer<'a, R> {
         }
     }
 
-    /// Rule 14.1: after an early final response a 2xx lets the upload go on.
+    /// Rule 14.1: after an early final response the upload goes on as long as the server reads.
     fn upload_goes_on(&self) -> bool {
-        self.upload == Upload::Sending && self.head.status < 300 && self.head.keep_alive
+        self.upload == Upload::Sending && self.head.keep_alive
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -405,7 +397,7 @@ impl<'a, R: Responder> Transfer<'a, R> {
                 return Poll::Ready(End::Client(Reason::ClientGone));
             }
         }
-        if self.front.conn().is_reset() {
+        if self.upload != Upload::Sending && self.front.conn().poll_reset(cx).is_ready() {
             return Poll::Ready(self.client_fault(Reason::ClientGone));
         }
         if self.download == Download::Head {

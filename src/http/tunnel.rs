@@ -13,22 +13,24 @@ use crate::net::Conn;
 use crate::proto::head::RequestHead;
 use crate::upstream::group::Lease;
 
+/// A server that has switched protocols.
+pub struct Opened {
+    /// The place at the server.
+    pub lease: Lease,
+    /// The connection to it.
+    pub back: Conn,
+    /// Bytes that came with the 101 (they belong to the tunnel).
+    pub back_unread: Option<Buf>,
+}
+
 /// A tunnel that is about to begin.
 pub struct Tunnel {
     /// The exchange that became a tunnel: logged when it ends.
     pub exchange: Exchange,
     /// Its head.
     pub head: RequestHead,
-    /// The place at the server.
-    pub lease: Lease,
-    /// The connection to the server.
-    pub back: Conn,
-    /// Bytes that came with the 101 (they belong to the tunnel).
-    pub back_unread: Option<Buf>,
-    /// How long it may be silent.
-    pub idle: Duration,
-    /// How long it may go on when the worker leaves; `None`: as long as the worker.
-    pub drain: Option<Duration>,
+    /// The other side.
+    pub opened: Box<Opened>,
 }
 
 impl Tunnel {

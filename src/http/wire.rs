@@ -64,6 +64,7 @@ pub struct Wire {
     blocked: bool,
     payload_in: u64,
     payload_max: u64,
+    taken: u64,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -87,6 +88,7 @@ impl Wire {
             blocked: false,
             payload_in: 0,
             payload_max: u64::MAX,
+            taken: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -117,9 +119,15 @@ impl Wire {
         self.payload_in
     }
 
+    /// Payload of the current message that was used.
+    pub const fn taken(&self) -> u64 {
+        self.taken
+    }
+
     /// Starts receiving a message body of at most `max` bytes of payload.
     pub fn receive(&mut self, decoder: Decoder, max: u64) {
         self.payload_in = 0;
+        self.taken = 0;
         self.payload_max = max;
         self.ended = decoder.is_done();
         self.decoder = decoder;
@@ -376,6 +384,7 @@ impl Source for Wire {
     }
 
     fn consume(&mut self, n: usize) {
+        self.taken += n as u64;
         self.payload.start = (self.payload.start + n).min(self.payload.end);
         if self.payload.is_empty() {
             self.settle();
