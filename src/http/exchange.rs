@@ -8,22 +8,26 @@ use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
-use crate::http::answer::{self, Answer};
+use crate::http::answer::AnswerContext;
+use crate::http::reply::Answer;
+use crate::http::edit::{Persistence, ResponseRules, max_forwards};
+use crate::http::redirect::Redirect;
 use crate::http::client_addr::Client;
 use crate::http::forward;
 use crate::http::normalize;
-use crate::http::params::Action;
+use crate::http::record;
 use crate::http::request_id::RequestId;
 use crate::http::router::{Query, Verdict};
 use crate::http::scratch::Scratch;
-use crate::http::service::{Origin, Route, Service};
+use crate::http::service::{Action, Origin, Route, Rules, Service};
 use crate::http::session::{Session, discard_body};
-use crate::http::trace::Trace;
-use crate::http::tunnel::Tunnel;
+use crate::http::template::Facts;
+use crate::http::trace::{Hop, Trace};
+use crate::http::tunnel::{Opened, Tunnel};
 use crate::http::wire::Wire;
 use crate::io::buf::Buf;
 use crate::metric::Held;
-use crate::proto::head::{FieldId, Method, RequestHead, TargetForm, Version};
+use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
 use crate::proto::http1::body::Decoder;
 use crate::proto::http1::Side;
 use crate::rt;
@@ -63,6 +67,8 @@ pub struct Seen {
     pub first_byte: Option<Duration>,
     /// Payload of the request.
     pub payload_in: u64,
+    /// Payload of the response.
+    pub payload_out: u64,
     /// Bytes sent to the client.
     pub sent: u64,
     /// Bytes received from the client.
@@ -81,12 +87,14 @@ pub struct Exchange {
     pub started: Instant,
     /// Whether the connection may carry another request after this one.
     pub may_go_on: bool,
+    /// Whether it is the first of its connection.
+    pub is_first: bool,
     /// Who asks.
     pub client: Client,
     /// Its id.
     pub id: RequestId,
     /// Its trace.
-    pub trace: Trace,
+    pub trace: Hop,
     /// The record so far.
     pub seen: Seen,
     traffic: (u64, u64),
@@ -114,7 +122,12 @@ impl Bytes {
 
 impl Exchange {
     /// A request whose head has arrived.
-    pub fn new(service: &Rc<Service>, session: &Session, bytes: Buf, started: Instant) -> Self {
+    pub fn new(
+        service: &Rc<Service>,
+        session: &Session,
+        bytes: Option<Buf>,
+        started: Instant,
+    ) -> Self {
         let keepalive = &service.params.keepalive;
         let may_go_on = !service.shared.draining.get()
             && session.requests < keepalive.requests
@@ -122,12 +135,13 @@ impl Exchange {
         Self {
             service: Rc::clone(service),
             origin: session.origin.clone(),
-            bytes: Bytes::Pooled(bytes),
+            bytes: bytes.map_or_else(|| Bytes::Owned(Vec::new()), Bytes::Pooled),
             started,
             may_go_on,
+            is_first: session.requests <= 1,
             client: Client::default(),
             id: RequestId::generate(0),
-            trace: Trace::create(1, 1),
+            trace: Hop { trace: Trace::create(1, 1), continued: false },
             seen: Seen {
                 route: None,
                 upstream: None,
@@ -139,6 +153,7 @@ impl Exchange {
                 connect: Duration::ZERO,
                 first_byte: None,
                 payload_in: 0,
+                payload_out: 0,
                 sent: 0,
                 received: 0,
             },
@@ -186,17 +201,14 @@ impl Exchange {
         let mut rng = self.service.shared.rng.borrow_mut();
         let received = head.value(FieldId::XRequestId, bytes);
         let id = RequestId::decide(received, client.trusted_peer, rng.wide());
-        let trace = match head.value(FieldId::Traceparent, bytes).and_then(Trace::parse) {
-            Some(parent) => parent.child(rng.bits()),
-            None => Trace::create(rng.wide(), rng.bits()),
-        };
+        let trace = Hop::decide(&head.fields, bytes, rng.wide(), rng.bits());
         drop(rng);
         (self.client, self.id, self.trace) = (client, id, trace);
     }
 
     /// Methods that are not a matter of routes (section 9). `Some`: the answer.
-    fn check_method(&self, head: &RequestHead) -> Option<Answer<'static>> {
-        let refuse = |reason| Some(Answer::error(reason));
+    fn check_method(&self, head: &RequestHead) -> Option<Answer> {
+        let refuse = |reason| Some(Answer::Error(reason));
         match head.method {
             Method::Connect => return refuse(Reason::ConnectRefused),
             Method::Trace if !self.service.params.trace => return refuse(Reason::TraceRefused),
@@ -207,10 +219,10 @@ impl Exchange {
         if head.method == Method::Options
             && (head.form == TargetForm::Asterisk || head.path_bytes(self.bytes.get()) == b"*")
         {
-            return Some(Answer::options());
+            return Some(Answer::Options);
         }
-        match answer::max_forwards(head, self.bytes.get()) {
-            Ok(Some(0)) if head.method == Method::Options => Some(Answer::options()),
+        match max_forwards(head, self.bytes.get()) {
+            Ok(Some(0)) if head.method == Method::Options => Some(Answer::Options),
             Ok(Some(0)) => refuse(Reason::TraceRefused),
             Ok(_) => None,
             Err(reason) => refuse(reason),
@@ -218,7 +230,7 @@ impl Exchange {
     }
 
     /// Finds the route and stores it.
-    fn find_route(&mut self, head: &RequestHead, text: &mut Vec<u8>) -> Result<(), Answer<'static>> {
+    fn find_route(&mut self, head: &RequestHead, text: &mut Vec<u8>) -> Result<(), Answer> {
         let bytes = self.bytes.get();
         let path = head.path_bytes(bytes);
         let normal = normalize::normalize(path, text).map_err(Answer::error)?;
@@ -239,17 +251,158 @@ impl Exchange {
                 self.seen.route = Some(route);
                 Ok(())
             }
-            Verdict::MethodNotAllowed(allowed) => Err(Answer::method_not_allowed(allowed)),
-            Verdict::None => Err(Answer::error(Reason::NoRoute)),
+            Verdict::MethodNotAllowed(allowed) => Err(Answer::MethodNotAllowed(allowed)),
+            Verdict::None => Err(Answer::Error(Reason::NoRoute)),
+        }
+    }
+
+    /// What templates and header rules may ask for. `path` is the path in normal form.
+    pub fn facts<'a>(&'a self, head: &RequestHead, path: &'a [u8]) -> Facts<'a> {
+        let bytes = self.bytes.get();
+        let default = self.service.params.default_host.as_bytes();
+        let (authority, host) = match head.authority {
+            Some(authority) => (authority.of(bytes), head.host.of(bytes)),
+            None => (default, default),
+        };
+        let upstream = self.seen.upstream.as_deref();
+        let server = upstream.and_then(|upstream| upstream.server(self.seen.server?));
+        Facts {
+            client: self.client,
+            client_port: self.origin.peer.map_or(0, |addr| addr.port()),
+            tls: self.origin.tls.as_deref(),
+            listener: &self.service.params.name,
+            listener_port: self.origin.local.map_or(0, |addr| addr.port()),
+            route: self.route().map_or("", |route| &route.params.name),
+            upstream: upstream.map_or("", |upstream| &upstream.name),
+            server: server.map_or("", |server| &server.params.name),
+            method: head.method.as_bytes(bytes),
+            authority,
+            host,
+            path,
+            query: head.query.map(|span| span.of(bytes)),
+            request_id: self.id.as_bytes(),
+            status: self.seen.status,
+        }
+    }
+
+    /// The header rules of the route on this listener.
+    #[must_use]
+    pub fn rules(&self) -> Option<&Rules> {
+        self.seen.route.and_then(|route| self.service.rules.get(route)).and_then(Option::as_ref)
+    }
+
+    /// Bytes moved on the client's connection since the request began.
+    fn note_traffic(&mut self, wire: &Wire) {
+        let (received, sent) = wire.traffic();
+        let head = self.bytes.get().len() as u64;
+        // The head was read before the exchange began to count.
+        self.seen.received = (received - self.traffic.0).saturating_add(head);
+        self.seen.sent = sent - self.traffic.1;
+        self.seen.payload_in = wire.payload();
+    }
+
+    /// Sends an answer of our own and closes the connection where the answer asks for it.
+    pub async fn answer(
+        &mut self,
+        wire: &mut Wire,
+        scratch: &mut Scratch,
+        timer: &mut rt::Timer,
+        answer: &Answer,
+    ) -> Step {
+        let head = &scratch.request;
+        self.may_go_on &= head.keep_alive && !answer.closes();
+        // Rule 10.3: a client that waits for a 100 may or may not send its body now.
+        self.may_go_on &= !(head.expect_continue && !wire.is_last());
+        let normal = normalize::normalize(head.path_bytes(self.bytes.get()), &mut scratch.text);
+        let path = normal.map_or(&b"/"[..], |normal| normal.path);
+        let date = self.service.shared.date();
+        let keep = self.may_go_on;
+        let context = AnswerContext {
+            version: head.version,
+            head_request: head.method == Method::Head,
+            persistence: if keep { Persistence::Keep } else { Persistence::Close },
+            date: &date,
+            request_id: self.service.params.request_id_response.then_some(self.id.as_bytes()),
+        };
+        let facts = self.facts(head, path);
+        let plain = ResponseRules::default();
+        let rules = self.rules().map_or(&plain, |rules| &rules.response);
+        let written = answer.write(wire.outbox(), &facts, rules, &context);
+        match written {
+            Ok(status) => self.seen.status = status,
+            Err(reason) => {
+                self.seen.reason = reason;
+                return Step::Abort;
+            }
+        }
+        self.seen.reason = answer.reason();
+        flush(wire, timer, self.service.params.timeouts.client_write).await
+    }
+
+    /// Does what the route says.
+    async fn act(
+        &mut self,
+        wire: &mut Wire,
+        scratch: &mut Scratch,
+        timer: &mut rt::Timer,
+    ) -> Step {
+        let service = Rc::clone(&self.service);
+        if service.params.redirect_to_https && !service.params.tls {
+            return self.answer(wire, scratch, timer, &Answer::Redirect(Redirect::to_https())).await;
+        }
+        let Some(route) = self.seen.route.and_then(|route| service.routes.get(route)) else {
+            return self.answer(wire, scratch, timer, &Answer::Error(Reason::Internal)).await;
+        };
+        self.in_flight = Some(route.metrics.in_flight.hold());
+        match &route.action {
+            Action::Forward => forward::run(self, wire, scratch, timer).await,
+            Action::Answer(answer) => self.answer(wire, scratch, timer, answer).await,
         }
     }
 
     /// Writes the record: metrics and access log.
     pub fn finish(&mut self, head: &RequestHead) {
         self.in_flight = None;
-        self.service.count(self);
-        self.service.log(self, head);
+        record::write(self, head);
     }
+}
+
+/// Sends what stands in the outbox.
+async fn flush(wire: &mut Wire, timer: &mut rt::Timer, patience: Duration) -> Step {
+    timer.set(rt::now() + patience);
+    poll_fn(|cx| match wire.poll_flush_all(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Step::Sent),
+        Poll::Ready(Err(_)) => Poll::Ready(Step::Abort),
+        Poll::Pending => timer.poll(cx).map(|()| Step::Abort),
+    })
+    .await
+}
+
+/// Answers bytes that are no request, or a request that did not arrive in time.
+pub async fn refuse(
+    service: &Rc<Service>,
+    session: &Session,
+    wire: &mut Wire,
+    reason: Reason,
+    started: Instant,
+    timer: &mut rt::Timer,
+) {
+    if reason.status() == 0 {
+        service.count_refused(reason);
+        return;
+    }
+    let bytes = wire.inbox().take();
+    let mut exchange = Exchange::new(service, session, bytes, started);
+    exchange.traffic = wire.traffic();
+    exchange.may_go_on = false;
+    let mut scratch = Scratch::take();
+    scratch.request.clear();
+    exchange.client = Client::decide(exchange.origin.peer_ip(), &[], b"", &service.trusted);
+    exchange.id = RequestId::generate(service.shared.rng.borrow_mut().wide());
+    exchange.answer(wire, &mut scratch, timer, &Answer::Error(reason)).await;
+    exchange.note_traffic(wire);
+    exchange.finish(&scratch.request);
+    scratch.keep();
 }
 
 /// How serving a request ended.
@@ -287,7 +440,7 @@ pub async fn run(
     let step = match decided {
         Err(answer) => exchange.answer(wire, scratch, timer, &answer).await,
         Ok(()) if too_large => {
-            let answer = Answer::error(Reason::BodyTooLarge);
+            let answer = Answer::Error(Reason::BodyTooLarge);
             exchange.answer(wire, scratch, timer, &answer).await
         }
         Ok(()) => exchange.act(wire, scratch, timer).await,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
-use crate::http::answer::Answer;
+use crate::http::reply::{Answer, CONTINUE};
 use crate::http::edit::{
     Persistence, RequestContext, ResponseContext, client_body, write_early_hints,
     write_request_head, write_response_head,
@@ -70,11 +70,11 @@ pub async fn run(
 ) -> Step {
     let service = Rc::clone(&exchange.service);
     let Some(route) = exchange.seen.route.and_then(|route| service.routes.get(route)) else {
-        return exchange.answer(wire, scratch, timer, &Answer::error(Reason::Internal)).await;
+        return exchange.answer(wire, scratch, timer, &Answer::Error(Reason::Internal)).await;
     };
     let upstream = route.upstream(&mut service.shared.rng.borrow_mut()).map(Rc::clone);
     let Some(upstream) = upstream else {
-        return exchange.answer(wire, scratch, timer, &Answer::error(Reason::NoServer)).await;
+        return exchange.answer(wire, scratch, timer, &Answer::Error(Reason::NoServer)).await;
     };
     exchange.seen.upstream = Some(Rc::clone(&upstream));
     upstream.budget.borrow_mut().request(rt::now());
@@ -85,7 +85,7 @@ pub async fn run(
         let continues = scratch.request.expect_continue;
         if let Err(reason) = keep(&mut kept, wire, continues, limit, &route.params.timeouts, timer).await
         {
-            return exchange.answer(wire, scratch, timer, &Answer::error(reason)).await;
+            return exchange.answer(wire, scratch, timer, &Answer::Error(reason)).await;
         }
     }
     let total = match route.params.timeouts.total {
@@ -106,7 +106,7 @@ pub async fn run(
             }
             Next::Over(step) => return step,
             Next::Answer(reason) => {
-                return course.exchange.answer(wire, scratch, timer, &Answer::error(reason)).await;
+                return course.exchange.answer(wire, scratch, timer, &Answer::Error(reason)).await;
             }
         }
     }
@@ -123,7 +123,7 @@ async fn keep(
     timer: &mut rt::Timer,
 ) -> Result<(), Reason> {
     if continues && wire.unread().is_empty() {
-        wire.outbox().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        wire.outbox().extend_from_slice(CONTINUE);
     }
     let mut received = wire.traffic().0;
     timer.set(rt::now() + timeouts.request_body);

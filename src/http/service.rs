@@ -8,13 +8,14 @@ use slab::Slab;
 
 use crate::base::reason::Reason;
 use crate::base::rng::Rng;
+use crate::http::reply::Answer;
 use crate::http::client_addr::Networks;
 use crate::http::edit::{RequestRules, ResponseRules};
 use crate::http::kept;
-use crate::http::params::{Action, ListenerParams, RouteParams};
+use crate::http::params::{ListenerParams, RouteParams};
 use crate::http::router::Router;
 use crate::io::facts::TlsFacts;
-use crate::log::access;
+use crate::log::access::AccessLog;
 use crate::metric::bundle::{LimitMetrics, ListenerMetrics, RouteMetrics};
 use crate::rt;
 use crate::upstream::group::Upstream;
@@ -40,14 +41,28 @@ impl Origin {
     }
 }
 
+/// The header rules of a route on one listener.
+pub struct Rules {
+    /// Towards the server.
+    pub request: RequestRules,
+    /// Towards the client.
+    pub response: ResponseRules,
+}
+
+/// What a route does, ready to be done.
+pub enum Action {
+    /// Send the request to one of [`Route::targets`].
+    Forward,
+    /// Answer.
+    Answer(Answer),
+}
+
 /// A route with all that is derived from its parameters.
 pub struct Route {
     /// What the configuration says.
     pub params: RouteParams,
-    /// Header rules towards the server.
-    pub request_rules: RequestRules,
-    /// Header rules towards the client.
-    pub response_rules: ResponseRules,
+    /// What it does.
+    pub action: Action,
     /// Where it sends to, with the running sum of the weights.
     pub targets: Vec<(Rc<Upstream>, u64)>,
     /// What is counted for it.
@@ -61,12 +76,6 @@ impl Route {
         let all = self.targets.last().map_or(0, |(_, sum)| *sum);
         let point = if self.targets.len() > 1 { rng.below(all) } else { 0 };
         self.targets.iter().find(|(_, sum)| point < *sum).map(|(upstream, _)| upstream)
-    }
-
-    /// Whether it forwards.
-    #[must_use]
-    pub const fn is_forwarding(&self) -> bool {
-        matches!(self.params.action, Action::Forward(_))
     }
 }
 
@@ -89,7 +98,7 @@ pub struct Shared {
     /// For ids, sampling, weights.
     pub rng: RefCell<Rng>,
     /// The access log.
-    pub log: RefCell<access::Log>,
+    pub log: RefCell<AccessLog>,
     /// The unique name of this instance in Via.
     pub instance: String,
     /// Limits that bit.
@@ -128,6 +137,8 @@ pub struct Service {
     pub router: Rc<Router>,
     /// All routes, by the router's numbers.
     pub routes: Rc<[Route]>,
+    /// Their header rules here; none where a route does not apply to this listener.
+    pub rules: Vec<Option<Rules>>,
     /// Peers whose word is taken.
     pub trusted: Networks,
     /// What is counted for it.

@@ -53,7 +53,7 @@ pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
                 0 => Reason::FirstByteTimeout,
                 _ => Reason::IdleTimeout,
             };
-            service.metrics.refused.inc(reason);
+            service.count_refused(reason);
             close(conn).await;
             return;
         }
@@ -116,7 +116,10 @@ async fn serve_active(
         match head {
             Ok(started) => {
                 session.requests = session.requests.saturating_add(1);
-                let Some(bytes) = take_head(&mut wire, &scratch.request) else { break None };
+                let bytes = take_head(&mut wire, &scratch.request);
+                if bytes.is_none() {
+                    break None;
+                }
                 let exchange = Exchange::new(service, session, bytes, started);
                 let after = exchange::run(exchange, &mut wire, &mut scratch, &mut timer).await;
                 count_traffic(service, &wire, &mut counted);
@@ -141,7 +144,7 @@ async fn serve_active(
             }
             Err(NoRequest::Closed) => break None,
             Err(NoRequest::Bad(reason)) => {
-                exchange::refuse(service, session, &mut wire, reason, began).await;
+                exchange::refuse(service, session, &mut wire, reason, began, &mut timer).await;
                 break if reason.status() == 0 { None } else { Some(After::Close) };
             }
         }
@@ -229,8 +232,11 @@ fn take_head(wire: &mut Wire, head: &RequestHead) -> Option<Buf> {
     let whole = wire.inbox().take()?;
     let rest = whole.readable().get(head.len..).unwrap_or(&[]);
     if !rest.is_empty() {
-        let mut later = if rest.len() > Buf::SMALL { Buf::take_large() } else { Buf::take() }?;
-        later.extend_from_slice(rest);
+        let mut later = Buf::take()?;
+        if !later.reserve(rest.len(), rest.len()) {
+            return None;
+        }
+        later.put(rest);
         *wire.inbox() = Some(later);
     }
     Some(whole)

@@ -13,7 +13,8 @@ use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::kept::Kept;
 use crate::http::params::{MinRate, Timeouts};
-use crate::http::pump::{Broken, Sink, TrailerPolicy, poll_pump};
+use crate::http::reply::CONTINUE;
+use crate::http::pump::{Broken, TrailerPolicy, poll_pump};
 use crate::http::wire::Wire;
 use crate::io::Stream;
 use crate::proto::head::{BodyKind, Method, ResponseHead, Upgrade};
@@ -238,7 +239,7 @@ impl<'a, R: Responder> Transfer<'a, R> {
         if self.terms.expects_continue && !self.asked_to_continue && !self.kept.is_whole() {
             self.asked_to_continue = true;
             if self.front.unread().is_empty() && self.download == Download::Head {
-                self.front.outbox().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                self.front.outbox().extend_from_slice(CONTINUE);
             }
         }
         let policy = self.terms.request_trailers;

@@ -11,7 +11,8 @@ use crate::base::time::Instant;
 use crate::metric::bundle::{ServerMetrics, UpstreamMetrics};
 use crate::net::Conn;
 use crate::rt;
-use crate::rt::chan::oneshot;
+use crate::metric::label::Outcome as Connected;
+use crate::rt::chan::{OneSender, oneshot};
 use crate::upstream::balance::{Balancer, Place, Tried, View};
 use crate::upstream::connect::Connector;
 use crate::upstream::params::{PoolParams, QueueParams, ServerParams, UpstreamParams};
@@ -56,7 +57,7 @@ impl Server {
     }
 
     const fn failures(&self) -> Failures<'static> {
-        Failures { count: self.metrics.fail_count.word(), until: self.metrics.fail_until.word() }
+        Failures { count: self.metrics.fail_window.word(), until: self.metrics.shut_until.word() }
     }
 
     fn is_usable(&self, now: Instant) -> bool {
@@ -66,8 +67,8 @@ impl Server {
 
     fn publish_pool(&self) {
         let pool = self.pool.borrow();
-        self.metrics.pool_idle.set(pool.idle() as u64);
-        self.metrics.pool_active.set(u64::from(pool.busy()));
+        self.metrics.idle.set(pool.idle() as u64);
+        self.metrics.active.set(u64::from(pool.busy()));
     }
 }
 
@@ -82,7 +83,7 @@ pub struct Upstream {
     servers: Vec<Server>,
     balancer: RefCell<Balancer>,
     queue: QueueParams,
-    waiting: RefCell<VecDeque<oneshot::Sender<()>>>,
+    waiting: RefCell<VecDeque<OneSender<()>>>,
     sweeping: Cell<bool>,
 }
 
@@ -99,7 +100,7 @@ impl View for Servers<'_> {
         self.servers.get(server).is_some_and(|s| s.is_usable(self.now))
     }
     fn in_flight(&self, server: usize) -> u64 {
-        self.servers.get(server).map_or(0, |s| InFlight::read(s.metrics.host_in_flight.word()))
+        self.servers.get(server).map_or(0, |s| InFlight::read(s.metrics.in_flight.host()))
     }
     fn weight(&self, server: usize) -> u32 {
         self.servers.get(server).map_or(0, |s| s.params.weight)
@@ -204,12 +205,12 @@ impl Upstream {
         match server.connector.connect(connect_timeout, tls_timeout).await {
             Ok(conn) => {
                 let connect = rt::now() - before;
-                server.metrics.connects.inc();
+                server.metrics.connects.inc(Connected::Ok);
                 server.metrics.connect_duration.observe(connect);
                 Ok(Leased { lease, conn, reused: false, queued, connect })
             }
             Err(reason) => {
-                server.metrics.connect_failures.inc();
+                server.metrics.connects.inc(Connected::Failed);
                 lease.failed();
                 let outcome = Some(Outcome::ConnectFailed);
                 Err(Refused { reason, outcome, server: Some(lease.index) })
@@ -271,10 +272,8 @@ impl Upstream {
         };
         drop(pool);
         server.publish_pool();
-        let words = InFlight {
-            host: server.metrics.host_in_flight.word(),
-            own: server.metrics.in_flight.word(),
-        };
+        let words =
+            InFlight { host: server.metrics.in_flight.host(), own: server.metrics.in_flight.own() };
         Lease {
             upstream: Rc::clone(self),
             index,
@@ -304,18 +303,19 @@ impl Upstream {
             self.metrics.queue_timeouts.inc();
             return Err(Reason::QueueTimeout);
         }
-        let (sender, receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot();
         {
             let mut waiting = self.waiting.borrow_mut();
             waiting.retain(|sender| !sender.is_closed());
             if waiting.len() >= self.queue.max as usize {
+                self.metrics.queue_full.inc();
                 return Err(Reason::QueueFull);
             }
             waiting.push_back(sender);
         }
-        self.metrics.queue_waiting.inc();
+        self.metrics.waiting.inc();
         let outcome = rt::timeout(left, receiver).await;
-        self.metrics.queue_waiting.dec();
+        self.metrics.waiting.dec();
         if outcome.is_err() {
             self.metrics.queue_timeouts.inc();
             return Err(Reason::QueueTimeout);
@@ -406,7 +406,7 @@ impl Lease {
     pub fn failed(&mut self) {
         self.settled = true;
         let Some(server) = self.upstream.servers.get(self.index) else { return };
-        server.metrics.fails.inc();
+        server.metrics.failures.inc();
         let rule = if self.upstream.servers.len() == 1 { FailRule::NEVER } else { server.rule };
         if server.failures().failed(rule, rt::now()) {
             log::warn!(

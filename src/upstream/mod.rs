@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod params;
+pub mod pool;
 pub mod retry;
 pub mod schedule;
 pub mod server;

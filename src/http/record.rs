@@ -1,0 +1,130 @@
+//! The record of an exchange: counters, histograms and the access log line, written once at its
+//! end from what it has seen.
+
+use std::net::SocketAddr;
+
+use crate::base::reason::Reason;
+use crate::http::exchange::Exchange;
+use crate::log::access::{Bytes, Durations, EndedBy, Headers, Record, Tls};
+use crate::metric::label::Class;
+use crate::proto::head::{Field, RequestHead, Version};
+use crate::rt;
+
+/// Request fields, looked up by name.
+struct Fields<'a> {
+    fields: &'a [Field],
+    bytes: &'a [u8],
+}
+
+impl Headers for Fields<'_> {
+    fn value(&self, _place: usize, name: &str) -> Option<&[u8]> {
+        let wanted = |f: &&Field| f.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().find(wanted).map(|field| field.value.of(self.bytes))
+    }
+}
+
+/// Counts the exchange and writes its line.
+pub fn write(exchange: &Exchange, head: &RequestHead) {
+    count(exchange);
+    let service = &exchange.service;
+    if exchange.route().is_some_and(|route| !route.params.access_log) {
+        return;
+    }
+    let mut log = service.shared.log.borrow_mut();
+    if !log.wants(exchange.seen.status) {
+        return;
+    }
+    let bytes = exchange.bytes.get();
+    let fields = Fields { fields: &head.fields, bytes };
+    let facts = exchange.facts(head, head.path_bytes(bytes));
+    let traceparent = exchange.trace.trace.to_bytes();
+    let seen = &exchange.seen;
+    let waited = seen.attempts > 0;
+    let port = exchange.origin.peer.map_or(0, |addr| addr.port());
+    let record = Record {
+        route: facts.route,
+        upstream: facts.upstream,
+        server: facts.server,
+        client: exchange.client.addr.map(|ip| SocketAddr::new(ip, port)),
+        peer: exchange.origin.peer,
+        scheme: facts.scheme(),
+        method: if head.len == 0 { b"" } else { facts.method },
+        host: facts.authority,
+        path: if head.len == 0 { b"" } else { facts.path },
+        query: facts.query,
+        protocol: match (head.len, head.version) {
+            (0, _) => "",
+            (_, Version::Http10) => "HTTP/1.0",
+            (_, Version::Http11) => "HTTP/1.1",
+            (_, Version::Http2) => "HTTP/2.0",
+        },
+        status: seen.status,
+        bytes: Bytes {
+            received: seen.received,
+            sent: seen.sent,
+            body_received: seen.payload_in,
+            body_sent: seen.payload_out,
+        },
+        durations: Durations {
+            tls: facts.tls.filter(|_| exchange.is_first).map(|tls| tls.handshake),
+            queue: waited.then_some(seen.queue),
+            connect: waited.then_some(seen.connect),
+            first_byte: seen.first_byte,
+            total: rt::now() - exchange.started,
+        },
+        attempts: seen.attempts,
+        reason: seen.reason,
+        ended_by: ended_by(seen.reason),
+        request_id: exchange.id.as_bytes(),
+        traceparent: &traceparent,
+        tls: facts.tls.map(|tls| Tls {
+            version: tls.version,
+            cipher: tls.cipher,
+            sni: tls.sni.as_deref().unwrap_or("").as_bytes(),
+        }),
+        headers: &fields,
+        ..Record::empty(facts.listener)
+    };
+    log.write(&record, rt::now());
+}
+
+fn ended_by(reason: Reason) -> EndedBy {
+    match reason {
+        Reason::ClientGone | Reason::BodyCutShort | Reason::WriteTimeout => EndedBy::Client,
+        Reason::UpstreamReset | Reason::UpstreamTruncated => EndedBy::Server,
+        Reason::Ok | Reason::RouteRespond | Reason::RouteRedirect => EndedBy::Nobody,
+        _ => EndedBy::Proxy,
+    }
+}
+
+fn count(exchange: &Exchange) {
+    let seen = &exchange.seen;
+    let class = Class::of(seen.status);
+    let duration = rt::now() - exchange.started;
+    let listener = &exchange.service.metrics;
+    listener.requests.inc(class);
+    listener.duration.observe(duration);
+    if seen.reason != Reason::Ok {
+        listener.reasons.inc(seen.reason);
+    }
+    if let Some(route) = exchange.route() {
+        let metrics = &route.metrics;
+        metrics.requests.inc(class);
+        metrics.duration.observe(duration);
+        if let Some(first_byte) = seen.first_byte {
+            metrics.first_byte.observe(first_byte);
+        }
+        metrics.received.add(seen.received);
+        metrics.sent.add(seen.sent);
+        if seen.reason != Reason::Ok {
+            metrics.reasons.inc(seen.reason);
+        }
+    }
+    if let Some(upstream) = &seen.upstream {
+        upstream.metrics.requests.inc(class);
+        upstream.metrics.duration.observe(duration);
+        if !seen.queue.is_zero() {
+            upstream.metrics.queue_duration.observe(seen.queue);
+        }
+    }
+}
