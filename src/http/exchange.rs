@@ -26,7 +26,8 @@ use crate::http::trace::{Hop, Trace};
 use crate::http::tunnel::{Opened, Tunnel};
 use crate::http::wire::Wire;
 use crate::io::buf::Buf;
-use crate::metric::Held;
+use crate::http::pump::Source;
+use crate::metric::cell::Held;
 use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
 use crate::proto::http1::body::Decoder;
 use crate::proto::http1::Side;
@@ -186,6 +187,19 @@ impl Exchange {
         self.route().map(|route| route.metrics.tunnels.hold())
     }
 
+    /// How long a tunnel may be silent, and how long it may go on when the worker leaves.
+    #[must_use]
+    pub fn tunnel_limits(&self) -> (Duration, Duration) {
+        let shared = &self.service.shared;
+        match self.route() {
+            Some(route) => (
+                route.params.timeouts.upgraded_idle,
+                route.params.drain_timeout.unwrap_or(shared.drain_upgraded),
+            ),
+            None => (self.service.params.timeouts.upgraded_idle, shared.drain_upgraded),
+        }
+    }
+
     /// What the tunnel has carried, and why it ended.
     pub fn tunnel_over(&mut self, reason: Reason, from_client: u64, to_client: u64) {
         self.seen.reason = reason;
@@ -233,7 +247,7 @@ impl Exchange {
     fn find_route(&mut self, head: &RequestHead, text: &mut Vec<u8>) -> Result<(), Answer> {
         let bytes = self.bytes.get();
         let path = head.path_bytes(bytes);
-        let normal = normalize::normalize(path, text).map_err(Answer::error)?;
+        let normal = normalize::normalize(path, text).map_err(Answer::Error)?;
         let host = match head.host.of(bytes) {
             b"" => self.service.params.default_host.as_bytes(),
             host => host,

@@ -31,7 +31,7 @@ pub fn write(exchange: &Exchange, head: &RequestHead) {
         return;
     }
     let mut log = service.shared.log.borrow_mut();
-    if !log.wants(exchange.seen.status) {
+    if !log.is_on() {
         return;
     }
     let bytes = exchange.bytes.get();

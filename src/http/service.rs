@@ -3,10 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use slab::Slab;
 
 use crate::base::reason::Reason;
+use crate::base::time::Instant;
 use crate::base::rng::Rng;
 use crate::http::reply::Answer;
 use crate::http::client_addr::Networks;
@@ -17,7 +19,9 @@ use crate::http::router::Router;
 use crate::io::facts::TlsFacts;
 use crate::log::access::AccessLog;
 use crate::metric::bundle::{LimitMetrics, ListenerMetrics, RouteMetrics};
+use crate::proto::http1::date::{LEN, imf_fixdate};
 use crate::rt;
+use crate::rt::drain::Watch;
 use crate::upstream::group::Upstream;
 
 /// Where a connection came from.
@@ -103,9 +107,49 @@ pub struct Shared {
     pub instance: String,
     /// Limits that bit.
     pub limits: LimitMetrics,
+    /// Tells when the worker leaves.
+    pub drain: Watch,
+    /// How long a tunnel may go on then, unless its route says otherwise.
+    pub drain_upgraded: Duration,
+    /// The date for responses.
+    pub date: Dates,
+}
+
+/// The date of responses, written anew once a second.
+pub struct Dates {
+    wall: fn() -> Duration,
+    text: Cell<[u8; LEN]>,
+    until: Cell<Instant>,
+}
+
+impl Dates {
+    /// From a calendar clock.
+    #[must_use]
+    pub const fn new(wall: fn() -> Duration) -> Self {
+        Self { wall, text: Cell::new([0; LEN]), until: Cell::new(Instant::ZERO) }
+    }
+
+    /// The date of now.
+    #[must_use]
+    pub fn get(&self) -> [u8; LEN] {
+        let now = rt::now();
+        if now >= self.until.get() {
+            let wall = (self.wall)();
+            self.text.set(imf_fixdate(wall.as_secs()));
+            let rest = 1_000_000_000 - wall.subsec_nanos();
+            self.until.set(now + Duration::from_nanos(rest.into()));
+        }
+        self.text.get()
+    }
 }
 
 impl Shared {
+    /// The date of now, as HTTP writes it.
+    #[must_use]
+    pub fn date(&self) -> [u8; LEN] {
+        self.date.get()
+    }
+
     /// Cuts the connections that are not tunnels (at the drain deadline); returns how many.
     pub fn cut_ordinary(&self) -> usize {
         let keys: Vec<usize> = (self.connections.borrow().iter())

@@ -1,16 +1,19 @@
 //! After a 101: the two connections become one byte tunnel (rule 16.5). No frame is looked into.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::http::exchange::Exchange;
 use crate::http::service::Service;
 use crate::io::buf::Buf;
 use crate::io::prefix::Prefixed;
-use crate::io::relay::{self, RelayEnd};
+use crate::io::relay;
 use crate::net::Conn;
 use crate::proto::head::RequestHead;
+use crate::rt;
+use crate::rt::drain::Deadlines;
 use crate::upstream::group::Lease;
 
 /// A server that has switched protocols.
@@ -40,21 +43,41 @@ impl Tunnel {
         // The head is kept for the log only: in memory of its own size.
         self.exchange.shrink(&self.head);
         let _held = self.exchange.hold_tunnel();
-        let unread = |buf: Option<Buf>| buf.map_or_else(Vec::new, |buf| buf.readable().to_vec());
-        let client = Prefixed::new(front, unread(front_unread));
-        let server = Prefixed::new(self.back, unread(self.back_unread));
-        let options = relay::Options {
-            idle: Some(self.idle),
-            drain: self.drain.map(|limit| (service.shared.drain_watch(), limit)),
-        };
-        let outcome = relay::relay(client, server, options).await;
+        let Opened { lease, back, back_unread } = *self.opened;
+        let client = with_prefix(front, front_unread);
+        let server = with_prefix(back, back_unread);
+        let (idle, limit) = self.exchange.tunnel_limits();
+        let (leave, watch) = service.shared.drain.branch();
+        let options = relay::Options { idle: Some(idle), drain: Some(watch) };
+        let mut drain = service.shared.drain.clone();
+        let mut relaying = pin!(relay::relay(client, server, options));
+        let mut told = false;
+        let outcome = poll_fn(|cx| {
+            if !told && drain.poll_started(cx).is_ready() {
+                told = true;
+                let until = rt::now() + limit;
+                leave.start(Deadlines { ordinary: until, upgraded: until });
+            }
+            relaying.as_mut().poll(cx)
+        })
+        .await;
+        drop(lease);
         let reason = match outcome.end {
-            RelayEnd::Finished => Reason::Ok,
-            RelayEnd::Idle => Reason::TunnelIdle,
-            RelayEnd::Drained => Reason::DrainLimit,
-            RelayEnd::Broken => Reason::ClientGone,
+            relay::End::Closed => Reason::Ok,
+            relay::End::Idle => Reason::TunnelIdle,
+            relay::End::Drained => Reason::DrainLimit,
+            relay::End::Failed(relay::Side::A, _) => Reason::ClientGone,
+            relay::End::Failed(relay::Side::B, _) => Reason::UpstreamTruncated,
         };
         self.exchange.tunnel_over(reason, outcome.a_to_b, outcome.b_to_a);
         self.exchange.finish(&self.head);
+    }
+}
+
+/// A connection of which some bytes were read already.
+fn with_prefix(conn: Conn, unread: Option<Buf>) -> Conn {
+    match unread {
+        Some(buf) => Conn::Boxed(Box::new(Prefixed::new(buf, conn))),
+        None => conn,
     }
 }

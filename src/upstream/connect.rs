@@ -15,6 +15,9 @@ use crate::net::tls::client::Client as TlsClient;
 use crate::rt;
 use crate::rt::sock::ConnectOpts;
 
+/// When an idle connection to a server is probed, so that a dead peer is noticed.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// Where a server is, in the form in which it is connected to.
 enum Place {
     Address(SocketAddr),
@@ -56,7 +59,7 @@ impl Connector {
             Endpoint::Tcp { host, port } if *port == default => host.to_string(),
             Endpoint::Tcp { host, port } => format!("{host}:{port}"),
         };
-        Self { place, authority, options: ConnectOpts { source }, tls }
+        Self { place, authority, options: ConnectOpts { source, keepalive: Some(KEEPALIVE) }, tls }
     }
 
     /// What stands in a Host field for this server.

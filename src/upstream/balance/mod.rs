@@ -66,6 +66,15 @@ impl Tried {
         true
     }
 
+    /// Forgets a server: it may be asked again.
+    pub fn remove(&mut self, server: usize) {
+        let used = self.servers.get_mut(..self.len).unwrap_or(&mut []);
+        if let Some(at) = used.iter().position(|s| *s as usize == server) {
+            used.copy_within(at + 1.., at);
+            self.len -= 1;
+        }
+    }
+
     /// Whether the server was tried.
     #[must_use]
     pub fn contains(&self, server: usize) -> bool {
