@@ -27,7 +27,7 @@ use crate::http::tunnel::{Opened, Tunnel};
 use crate::http::wire::Wire;
 use crate::io::buf::Buf;
 use crate::http::pump::Source;
-use crate::metric::cell::Held;
+use crate::metric::Held;
 use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
 use crate::proto::http1::body::Decoder;
 use crate::proto::http1::Side;

@@ -14,13 +14,20 @@ use crate::proto::http1::body::Trailers;
 #[derive(Clone, Debug)]
 pub struct Budget {
     left: Rc<Cell<u64>>,
+    all: u64,
 }
 
 impl Budget {
     /// A budget of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self { left: Rc::new(Cell::new(bytes)) }
+        Self { left: Rc::new(Cell::new(bytes)), all: bytes }
+    }
+
+    /// Bytes that are kept now.
+    #[must_use]
+    pub fn in_use(&self) -> u64 {
+        self.all - self.left.get()
     }
 
     fn take(&self, bytes: u64) -> bool {

@@ -31,9 +31,7 @@ pub fn write(exchange: &Exchange, head: &RequestHead) {
         return;
     }
     let mut log = service.shared.log.borrow_mut();
-    if !log.is_on() {
-        return;
-    }
+    let Some(log) = log.as_mut().filter(|log| log.is_on()) else { return };
     let bytes = exchange.bytes.get();
     let fields = Fields { fields: &head.fields, bytes };
     let facts = exchange.facts(head, head.path_bytes(bytes));

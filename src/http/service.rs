@@ -1,6 +1,7 @@
 //! The HTTP service of one listener in one worker thread: everything that its connections share.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -83,12 +84,32 @@ impl Route {
     }
 }
 
-/// An open client connection, for the drain.
+/// What a client connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for a request.
+    Idle,
+    /// Being served, or in its handshake.
+    Active,
+    /// A tunnel, which may live longer than the worker's other connections.
+    Tunnel,
+}
+
+/// An open client connection, for the drain and for limits.
 pub struct Connection {
     /// Its task.
     pub task: Option<rt::Task>,
-    /// Whether it has become a tunnel, which lives longer.
-    pub is_tunnel: bool,
+    /// What it is doing.
+    pub stage: Stage,
+    address: Option<IpAddr>,
+}
+
+impl Connection {
+    /// A new one.
+    #[must_use]
+    pub const fn new(address: Option<IpAddr>) -> Self {
+        Self { task: None, stage: Stage::Active, address }
+    }
 }
 
 /// What all HTTP listeners of a worker thread share.
@@ -97,14 +118,14 @@ pub struct Shared {
     pub draining: Cell<bool>,
     /// Open connections.
     pub connections: RefCell<Slab<Connection>>,
+    /// How many of them each address holds.
+    pub addresses: RefCell<HashMap<IpAddr, u32>>,
     /// Memory of kept request bodies.
     pub kept: kept::Budget,
     /// For ids, sampling, weights.
     pub rng: RefCell<Rng>,
     /// The access log.
-    pub log: RefCell<AccessLog>,
-    /// The unique name of this instance in Via.
-    pub instance: String,
+    pub log: RefCell<Option<AccessLog>>,
     /// Limits that bit.
     pub limits: LimitMetrics,
     /// Tells when the worker leaves.
@@ -150,25 +171,68 @@ impl Shared {
         self.date.get()
     }
 
-    /// Cuts the connections that are not tunnels (at the drain deadline); returns how many.
-    pub fn cut_ordinary(&self) -> usize {
+    /// Cuts the connections for which `wanted` says so; returns how many.
+    pub fn cut(&self, wanted: impl Fn(&Connection) -> bool) -> usize {
         let keys: Vec<usize> = (self.connections.borrow().iter())
-            .filter(|(_, connection)| !connection.is_tunnel)
+            .filter(|(_, connection)| wanted(connection))
             .map(|(key, _)| key)
             .collect();
         for key in &keys {
-            let task = self.connections.borrow_mut().get_mut(*key).and_then(|c| c.task.take());
-            if let Some(task) = task {
-                task.abort();
-            }
+            self.cut_at(*key);
         }
         keys.len()
     }
 
-    /// The connection has become a tunnel.
-    pub fn mark_tunnel(&self, key: usize) {
+    /// Cuts any one connection; false when there is none.
+    pub fn cut_one(&self) -> bool {
+        let key = self.connections.borrow().iter().next().map(|(key, _)| key);
+        key.inspect(|key| self.cut_at(*key)).is_some()
+    }
+
+    fn cut_at(&self, key: usize) {
+        let task = self.connections.borrow_mut().get_mut(key).and_then(|c| c.task.take());
+        match task {
+            Some(task) => task.abort(),
+            // Its task is gone already: it must not be found again.
+            None => self.forget(key),
+        }
+    }
+
+    /// Notes what a connection is doing.
+    pub fn stage(&self, key: usize, stage: Stage) {
         if let Some(connection) = self.connections.borrow_mut().get_mut(key) {
-            connection.is_tunnel = true;
+            connection.stage = stage;
+        }
+    }
+
+    /// Whether the address may hold one more connection; counts it.
+    pub fn admit_address(
+        &self,
+        params: &ListenerParams,
+        trusted: &Networks,
+        peer: Option<SocketAddr>,
+    ) -> bool {
+        let Some(ip) = peer.map(|addr| addr.ip().to_canonical()) else { return true };
+        let mut addresses = self.addresses.borrow_mut();
+        let count = addresses.entry(ip).or_insert(0);
+        let most = params.max_connections_per_ip;
+        if most != 0 && *count >= most && !trusted.contains(ip) {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    /// The connection has ended.
+    pub fn forget(&self, key: usize) {
+        let Some(connection) = self.connections.borrow_mut().try_remove(key) else { return };
+        let Some(ip) = connection.address.map(|ip| ip.to_canonical()) else { return };
+        let mut addresses = self.addresses.borrow_mut();
+        if let Some(count) = addresses.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&ip);
+            }
         }
     }
 }

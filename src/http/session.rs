@@ -18,7 +18,7 @@ use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::exchange::{self, After, Exchange};
 use crate::http::scratch::Scratch;
-use crate::http::service::{Origin, Service};
+use crate::http::service::{Origin, Service, Stage};
 use crate::http::wire::Wire;
 use crate::io::Stream;
 use crate::io::buf::Buf;
@@ -48,7 +48,10 @@ pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
     let mut conn = conn;
     let mut deadline = opened + service.params.timeouts.first_byte;
     loop {
-        if !wait_readable(&mut conn, deadline).await {
+        service.shared.stage(session.origin.key, Stage::Idle);
+        let readable = wait_readable(&mut conn, deadline).await;
+        service.shared.stage(session.origin.key, Stage::Active);
+        if !readable {
             let reason = match session.requests {
                 0 => Reason::FirstByteTimeout,
                 _ => Reason::IdleTimeout,

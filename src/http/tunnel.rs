@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::base::reason::Reason;
 use crate::http::exchange::Exchange;
-use crate::http::service::Service;
+use crate::http::service::{Service, Stage};
 use crate::io::buf::Buf;
 use crate::io::prefix::Prefixed;
 use crate::io::relay;
@@ -39,7 +39,7 @@ pub struct Tunnel {
 impl Tunnel {
     /// Relays until both sides have ended.
     pub async fn run(mut self, front: Conn, front_unread: Option<Buf>, service: &Rc<Service>) {
-        service.shared.mark_tunnel(self.exchange.key());
+        service.shared.stage(self.exchange.key(), Stage::Tunnel);
         // The head is kept for the log only: in memory of its own size.
         self.exchange.shrink(&self.head);
         let _held = self.exchange.hold_tunnel();

@@ -18,7 +18,7 @@ pub mod label;
 mod registry;
 mod table;
 
-pub use cell::{Counter, Each, Gauge, Histogram, HostGauge, Shared};
+pub use cell::{Counter, Each, Gauge, Held, Histogram, HostGauge, Shared};
 pub use expose::{CONTENT_TYPE, Sample, encode, sample};
 pub use registry::{Full, HistogramSlot, Registry, Slot};
 pub use table::{Column, Columns, Layout, Owner, Role, Table};

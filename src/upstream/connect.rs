@@ -11,7 +11,7 @@ use crate::base::addr::{Endpoint, Host};
 use crate::base::reason::Reason;
 use crate::net::Conn;
 use crate::net::resolve::Resolver;
-use crate::net::tls::client::Client as TlsClient;
+use crate::net::tls::client::{Client as TlsClient, Sessions};
 use crate::rt;
 use crate::rt::sock::ConnectOpts;
 
@@ -30,7 +30,8 @@ pub struct Connector {
     place: Place,
     authority: String,
     options: ConnectOpts,
-    tls: Option<TlsClient>,
+    endpoint: Endpoint,
+    tls: Option<(Rc<TlsClient>, Sessions)>,
 }
 
 impl Connector {
@@ -41,7 +42,7 @@ impl Connector {
         endpoint: &Endpoint,
         resolver: &Rc<Resolver>,
         source: Option<IpAddr>,
-        tls: Option<TlsClient>,
+        tls: Option<Rc<TlsClient>>,
     ) -> Self {
         let place = match endpoint {
             Endpoint::Unix(path) => Place::Unix(path.clone()),
@@ -59,7 +60,10 @@ impl Connector {
             Endpoint::Tcp { host, port } if *port == default => host.to_string(),
             Endpoint::Tcp { host, port } => format!("{host}:{port}"),
         };
-        Self { place, authority, options: ConnectOpts { source, keepalive: Some(KEEPALIVE) }, tls }
+        Self { place, authority, options: ConnectOpts { source, keepalive: Some(KEEPALIVE) },
+            endpoint: endpoint.clone(),
+            tls: tls.map(|tls| (tls, Sessions::new())),
+        }
     }
 
     /// What stands in a Host field for this server.
@@ -77,15 +81,20 @@ impl Connector {
             Err(_elapsed) => return Err(Reason::ConnectTimeout),
             Ok(outcome) => outcome?,
         };
-        let Some(tls) = &self.tls else { return Ok(conn) };
-        match rt::timeout(tls_timeout, tls.connect(conn)).await {
-            Ok(Ok(stream)) => Ok(Conn::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                log::info!(target: "proxyd::upstream", "TLS with {}: {error}", self.authority);
-                Err(Reason::UpstreamTls)
-            }
-            Err(_elapsed) => Err(Reason::UpstreamTls),
+        let Some((tls, sessions)) = &self.tls else { return Ok(conn) };
+        let mut stream = match tls.connect(conn, &self.endpoint, sessions) {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.tls_failed(&error.0)),
+        };
+        match stream.handshake(tls_timeout).await {
+            Ok(()) => Ok(Conn::Tls(Box::new(stream))),
+            Err(failure) => Err(self.tls_failed(&failure.detail)),
         }
+    }
+
+    fn tls_failed(&self, detail: &str) -> Reason {
+        log::warn!(target: "proxyd::upstream", "TLS with {}: {detail}", self.authority);
+        Reason::UpstreamTls
     }
 
     async fn open(&self) -> Result<Conn, Reason> {
