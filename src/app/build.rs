@@ -100,11 +100,15 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
     let routes = routes(plan, &upstreams, &thread.column)?;
     let shared = Rc::new(shared(plan, thread.seed, &thread));
     *shared.log.borrow_mut() = Some(thread.log);
-    let router = Rc::new(Router::new(&plan.model.routes));
+    let names: Vec<&str> = plan.model.listeners.iter().map(|l| l.http.name.as_str()).collect();
+    let router = Rc::new(Router::new(&names, &plan.model.routes));
     let mut fronts = Vec::with_capacity(plan.model.listeners.len());
-    for (listener, slots) in plan.model.listeners.iter().zip(&plan.slots.listeners) {
+    for (index, (listener, slots)) in
+        plan.model.listeners.iter().zip(&plan.slots.listeners).enumerate()
+    {
         let service = Rc::new(Service {
             params: listener.http.clone(),
+            index,
             router: Rc::clone(&router),
             routes: Rc::clone(&routes),
             rules: rules(plan, listener)?,

@@ -14,6 +14,7 @@ use crate::net::tls::watch::{Fingerprints, Watcher};
 use crate::net::tls::wire::{Bundle, Trust, Update, encode};
 
 /// Certificates, CAs and roots of a generation.
+#[derive(Clone)]
 pub struct Certificates {
     /// By the name of their `[[certificate]]`.
     pub bundles: BTreeMap<String, Bundle>,
@@ -81,6 +82,14 @@ impl Certificates {
         }
         out.watcher = Watcher::new(Fingerprints::take(out.files(model)));
         Ok(out)
+    }
+
+    /// The first expiry of each certificate, in seconds since 1970.
+    pub fn expiries(&self) -> impl Iterator<Item = (String, i64)> {
+        self.bundles.keys().filter_map(|name| {
+            let first = self.catalog.get(name).map(|certificate| certificate.not_after()).min()?;
+            Some((name.clone(), first))
+        })
     }
 
     /// Every file to keep an eye on.

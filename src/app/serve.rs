@@ -3,6 +3,8 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -15,6 +17,8 @@ use crate::base::time::Instant;
 use crate::http::service::{Connection, Origin, Service, Stage};
 use crate::http::session;
 use crate::io::Stream;
+use crate::log::params::Output;
+use crate::log::sink::Sink;
 use crate::metric::bundle::WorkerMetrics;
 use crate::metric::label::{Handshake, Limit, TlsVersion};
 use crate::net::Conn;
@@ -274,7 +278,45 @@ pub fn publish_once(house: &House, metrics: &WorkerMetrics) {
     }
 }
 
-/// Runs `work` until it is done, whatever the connections do.
-pub async fn until<T>(work: impl Future<Output = T>) -> T {
-    pin!(work).await
+/// The next order of the master; `None` when the worker is leaving and no connection is left.
+pub async fn next_command<C>(
+    house: &House,
+    command: impl Future<Output = C>,
+    leaving: bool,
+) -> Option<C> {
+    let mut command = pin!(command);
+    let mut gone = pin!(all_gone(house));
+    poll_fn(|cx| {
+        if let Poll::Ready(command) = command.as_mut().poll(cx) {
+            return Poll::Ready(Some(command));
+        }
+        if leaving && gone.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Goes on with another access log file.
+pub fn reopen_access_log(
+    house: &House,
+    sink: &Sink,
+    output: &Output,
+    logs: &[(PathBuf, OwnedFd)],
+) {
+    flush_log(house);
+    let Output::File(path) = output else { return };
+    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path) {
+        if let Err(error) = sink.reopen(fd) {
+            log::error!("{} was not opened anew: {error}", path.display());
+        }
+    }
+}
+
+/// Writes the access log lines that wait.
+pub fn flush_log(house: &House) {
+    if let Some(log) = house.shared.log.borrow_mut().as_mut() {
+        log.flush(rt::now());
+    }
 }

@@ -17,7 +17,7 @@ use crate::http::forward;
 use crate::http::normalize;
 use crate::http::record;
 use crate::http::request_id::RequestId;
-use crate::http::router::{Query, Verdict};
+use crate::http::router::{Ask, Miss};
 use crate::http::scratch::Scratch;
 use crate::http::service::{Action, Origin, Route, Rules, Service};
 use crate::http::session::{Session, discard_body};
@@ -252,21 +252,19 @@ impl Exchange {
             b"" => self.service.params.default_host.as_bytes(),
             host => host,
         };
-        let query = Query {
-            listener: &self.service.params.name,
-            host,
-            path: normal.path,
-            query: head.query.map(|span| span.of(bytes)),
-            head,
-            bytes,
-        };
-        match self.service.router.find(&query) {
-            Verdict::Route(route) => {
-                self.seen.route = Some(route);
+        let ask = Ask::of(head, bytes, host, normal.path);
+        let found = self.service.router.find(self.service.index, &ask);
+        match found {
+            Ok(route) => {
+                self.seen.route = Some(route.index());
                 Ok(())
             }
-            Verdict::MethodNotAllowed(allowed) => Err(Answer::MethodNotAllowed(allowed)),
-            Verdict::None => Err(Answer::Error(Reason::NoRoute)),
+            Err(Miss::Method) => {
+                let mut allow = Vec::new();
+                self.service.router.allow(self.service.index, &ask, &mut allow);
+                Err(Answer::MethodNotAllowed(allow))
+            }
+            Err(Miss::Route) => Err(Answer::Error(Reason::NoRoute)),
         }
     }
 

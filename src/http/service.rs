@@ -241,6 +241,8 @@ impl Shared {
 pub struct Service {
     /// What the configuration says.
     pub params: ListenerParams,
+    /// Its number among the listeners.
+    pub index: usize,
     /// From request to route.
     pub router: Rc<Router>,
     /// All routes, by the router's numbers.

@@ -44,13 +44,13 @@ impl Tunnel {
         self.exchange.shrink(&self.head);
         let _held = self.exchange.hold_tunnel();
         let Opened { lease, back, back_unread } = *self.opened;
-        let client = with_prefix(front, front_unread);
-        let server = with_prefix(back, back_unread);
+        let mut client = with_prefix(front, front_unread);
+        let mut server = with_prefix(back, back_unread);
         let (idle, limit) = self.exchange.tunnel_limits();
         let (leave, watch) = service.shared.drain.branch();
         let options = relay::Options { idle: Some(idle), drain: Some(watch) };
         let mut drain = service.shared.drain.clone();
-        let mut relaying = pin!(relay::relay(client, server, options));
+        let mut relaying = pin!(relay::relay(&mut client, &mut server, options));
         let mut told = false;
         let outcome = poll_fn(|cx| {
             if !told && drain.poll_started(cx).is_ready() {

@@ -1,0 +1,373 @@
+//! The program that the processes run: a configuration becomes a plan in the master, a reverse
+//! proxy in the workers, metrics in the admin process.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::app::build::{self, Thread};
+use crate::app::certificates::Certificates;
+use crate::app::plan::{Plan, Slots};
+use crate::app::serve::{self, Leave};
+use crate::base::rng::Rng;
+use crate::base::time::Instant;
+use crate::conf::{self, Model};
+use crate::io::buf;
+use crate::log::access::AccessLog;
+use crate::log::params::Output;
+use crate::log::{self as error_log, sink::Sink};
+use crate::metric::bundle::{CertificateMetrics, CertificateSlots};
+use crate::metric::{Layout, Registry, Table};
+use crate::net::listen::{Gate, Listener, Reserve};
+use crate::net::tls::ticket;
+use crate::process::program::{Bound, Listen, Program, Refresh, Spec};
+use crate::process::worker::{Command, HelperContext, ThreadContext, beat};
+use crate::process::{admin, demo};
+use crate::rt::drain::signal;
+use crate::rt::{self, Runtime};
+use crate::sys::shm::Shm;
+use crate::sys::{clock, entropy, limits, wall};
+use crate::upstream::balance::Place;
+use crate::upstream::params::ServerAddress;
+
+/// Columns of the table of metrics: event loops of all living generations, with room to spare.
+const COLUMNS: usize = 512;
+
+/// The program.
+pub struct Proxyd {
+    config: PathBuf,
+    /// The configuration that was checked before the master started.
+    first: Option<Model>,
+    metrics: Option<(Registry, Table)>,
+    ticket_words: Option<&'static [AtomicU64]>,
+    /// Certificates of the last plan: self-signed ones stay the same over reloads.
+    last: Option<Certificates>,
+    instance: String,
+}
+
+impl Proxyd {
+    /// For a configuration file that was loaded already, or one without a file.
+    #[must_use]
+    pub fn new(config: PathBuf, model: Model) -> Self {
+        let id = entropy::number().unwrap_or_else(|_e| clock::monotonic().as_nanos());
+        Self {
+            config,
+            first: Some(model),
+            metrics: None,
+            ticket_words: None,
+            last: None,
+            instance: format!("proxyd-{id:016x}"),
+        }
+    }
+
+    /// The model of the next generation.
+    fn model(&mut self) -> Result<Model, String> {
+        if let Some(model) = self.first.take() {
+            return Ok(model);
+        }
+        let loaded = conf::load(&self.config);
+        let text = conf::render::text(&loaded, conf::render::Colour::Never);
+        loaded.model.ok_or(text)
+    }
+
+    /// The shared memory, made once with room for what may come.
+    fn share(&mut self, model: &Model, workers: u32) -> Result<(), String> {
+        let failed = |error| format!("no shared memory: {error}");
+        if self.metrics.is_none() {
+            let layout = Layout::roomy(COLUMNS, Slots::words(model, workers));
+            let words = Shm::new(layout.words()).map_err(failed)?.leak();
+            let table = Table::new(words, layout).ok_or("the shared memory is too small")?;
+            self.metrics = Some((Registry::new(layout, &model.metrics.buckets), table));
+        }
+        if self.ticket_words.is_none() && model.listeners.iter().any(|l| l.tls.is_some()) {
+            let shm = Shm::new(ticket::WORDS).map_err(failed)?;
+            // Keys must not end up in a core file; a kernel that cannot hide them is old.
+            let _hidden = shm.hide_from_dumps();
+            let words = shm.leak();
+            self.ticket_words = Some(words);
+        }
+        self.rotate_tickets(model)
+    }
+
+    /// Makes new ticket keys when it is time.
+    fn rotate_tickets(&self, model: &Model) -> Result<(), String> {
+        let Some(words) = self.ticket_words else { return Ok(()) };
+        let tickets = || model.listeners.iter().filter_map(|l| Some(&l.tls.as_ref()?.tickets));
+        let Some(every) = tickets().map(|tickets| tickets.rotate).min() else { return Ok(()) };
+        let now = clock::monotonic();
+        if !ticket::is_due(words, every, now) {
+            return Ok(());
+        }
+        let mut bytes = vec![0; ticket::FIRST_BYTES];
+        match tickets().find_map(|tickets| tickets.key_file.as_ref()) {
+            Some(path) => {
+                let secret = crate::net::tls::load::read(path).map_err(|e| e.to_string())?;
+                let wall = wall::now();
+                bytes = ticket::derive(&secret, wall, every).map_err(|e| e.to_string())?;
+            }
+            None => entropy::fill(&mut bytes).map_err(|e| e.to_string())?,
+        }
+        ticket::rotate(words, &bytes, now).map_err(|e| format!("ticket keys: {e:?}"))
+    }
+}
+
+/// The workers of a configuration: as many as asked for, or as there are processors.
+fn workers(model: &Model) -> u32 {
+    match model.worker.count {
+        0 => u32::try_from(limits::cpu_count()).unwrap_or(1),
+        count => count,
+    }
+}
+
+fn wall_seconds() -> i64 {
+    i64::try_from(wall::now().as_secs()).unwrap_or(0)
+}
+
+fn places(model: &Model) -> Vec<Listen> {
+    let listener = |listener: &conf::model::Listener| {
+        let (name, mode) = (listener.http.name.clone(), listener.socket_mode);
+        let backlog = listener.backlog;
+        let bind = listener.bind.clone();
+        bind.into_iter().map(move |bind| Listen { name: name.clone(), bind, backlog, mode })
+    };
+    model.listeners.iter().flat_map(listener).collect()
+}
+
+fn spec(model: &Model) -> Spec {
+    let admin = model.metrics.bind.iter().map(|bind| Listen {
+        name: "metrics".to_owned(),
+        bind: bind.clone(),
+        backlog: 128,
+        mode: 0o600,
+    });
+    let demo = model.upstreams.iter().flat_map(|upstream| &upstream.servers);
+    let demo = demo.filter_map(|server| match server.address {
+        ServerAddress::Demo(number) => Some(number),
+        ServerAddress::Endpoint(_) => None,
+    });
+    let logs = [&model.log.output, &model.access_log.output].into_iter();
+    let logs = logs.filter_map(|output| match output {
+        Output::File(path) => Some(path.clone()),
+        _ => None,
+    });
+    let own = model.routes.iter().filter_map(|route| route.drain_timeout).max();
+    Spec {
+        master: model.master.clone(),
+        worker: model.worker.clone(),
+        watchdog: model.watchdog.clone(),
+        listen: places(model),
+        admin: admin.collect(),
+        demo: demo.collect(),
+        logs: logs.collect(),
+        drain_longest: own.unwrap_or_default().max(model.master.drain_timeout_upgraded),
+    }
+}
+
+/// Opens an output of the log, with the descriptor that the master opened for a file.
+fn open(output: &Output, logs: &[(PathBuf, OwnedFd)]) -> Result<Sink, String> {
+    let file = match output {
+        Output::File(path) => Some(file_of(path, logs)?),
+        _ => None,
+    };
+    Sink::open(output, file).map_err(|error| format!("the log cannot be opened: {error}"))
+}
+
+fn file_of(path: &Path, logs: &[(PathBuf, OwnedFd)]) -> Result<OwnedFd, String> {
+    let found = logs.iter().find(|(known, _)| known == path).map(|(_, fd)| fd.try_clone());
+    match found {
+        Some(Ok(fd)) => Ok(fd),
+        _ => Err(format!("{} is not open", path.display())),
+    }
+}
+
+impl Program for Proxyd {
+    type Plan = Plan;
+
+    fn load(&mut self, _generation: u64) -> Result<(Spec, Plan), String> {
+        let model = self.model()?;
+        let workers = workers(&model);
+        self.share(&model, workers)?;
+        let certificates =
+            Certificates::load(&model, self.last.as_ref(), self.ticket_words, wall_seconds())?;
+        self.last = Some(certificates.clone());
+        let Some((registry, table)) = self.metrics.as_mut() else {
+            return Err("no shared memory".to_owned());
+        };
+        registry.set_bounds(&model.metrics.buckets);
+        let full = |_full| "the table of metrics is full: restart to make it larger".to_owned();
+        let slots = Slots::register(&model, workers, registry).map_err(full)?;
+        for (name, expiry) in certificates.expiries() {
+            let slots = CertificateMetrics::register(registry, &[&name]).map_err(full)?;
+            publish_expiry(&slots, table, expiry);
+        }
+        let spec = spec(&model);
+        let instance = self.instance.clone();
+        Ok((spec, Plan { model, slots, certificates, demo: Vec::new(), instance }))
+    }
+
+    fn bound(&mut self, plan: &mut Plan, bound: &Bound) -> Result<(), String> {
+        plan.demo.clone_from(&bound.demo);
+        let sink = open(&plan.model.log.output, &bound.logs)?;
+        error_log::install(&plan.model.log, sink).map_err(|error| error.to_string())
+    }
+
+    fn metrics(&mut self) -> Option<(&mut Registry, Table)> {
+        self.metrics.as_mut().map(|(registry, table)| (registry, *table))
+    }
+
+    fn refresh(&mut self, plan: &mut Plan) -> Refresh {
+        let changes = plan.certificates.refresh(&plan.model, wall_seconds());
+        let mut warnings: Vec<String> = (changes.broken.iter())
+            .map(|(name, error)| format!("{name}: the changed files are not used: {error}"))
+            .collect();
+        for what in &changes.loaded {
+            ::log::info!(target: "proxyd::tls", "{what}: changed, now in use");
+        }
+        if let Err(error) = self.rotate_tickets(&plan.model) {
+            warnings.push(error);
+        }
+        if !changes.updates.is_empty() {
+            self.last = Some(plan.certificates.clone());
+        }
+        Refresh { updates: changes.updates, warnings }
+    }
+
+    fn reopened(&mut self, plan: &mut Plan, logs: &[(PathBuf, OwnedFd)]) {
+        reopen_error_log(&plan.model.log.output, logs);
+    }
+
+    fn run_worker(plan: &Plan, context: ThreadContext) -> Result<(), String> {
+        run_worker(plan, context)
+    }
+
+    fn run_admin(&self, plan: &Plan, context: HelperContext) -> Result<(), String> {
+        let Some((registry, table)) = self.metrics.as_ref() else { return Ok(()) };
+        admin::run(&plan.model, registry, *table, context)
+    }
+
+    fn run_demo(&self, _plan: &Plan, context: HelperContext) -> Result<(), String> {
+        demo::run(context)
+    }
+}
+
+fn publish_expiry(slots: &CertificateSlots, table: &Table, expiry: i64) {
+    let metrics = slots.bind(&table.column(0));
+    metrics.expiry.set(u64::try_from(expiry).unwrap_or(0));
+}
+
+fn reopen_error_log(output: &Output, logs: &[(PathBuf, OwnedFd)]) {
+    let Output::File(path) = output else { return };
+    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path) {
+        if let Err(error) = error_log::reopen(fd) {
+            ::log::error!("{} was not opened anew: {error}", path.display());
+        }
+    }
+}
+
+/// One event loop of a worker, from its first instruction to its last.
+fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
+    let table = context.table;
+    let now = clock::monotonic();
+    let column = context.take_column(table, now);
+    let worker = &plan.model.worker;
+    buf::configure(buf::Params {
+        buffer_size: worker.buffer_size,
+        max: usize::try_from(worker.buffer_pool_max).unwrap_or(usize::MAX)
+            / worker.threads.max(1) as usize,
+    });
+    let seed = entropy::number().map_err(|error| error.to_string())?;
+    let access = open(&plan.model.access_log.output, &context.logs)?;
+    let access_sink = access.clone();
+    let log = AccessLog::new(&plan.model.access_log, access, seed, wall::now)
+        .map_err(|error| error.what)?;
+    let runtime = Runtime::new(rt::Config::default()).map_err(|error| error.to_string())?;
+    let index = context.worker * worker.threads + context.thread;
+    let place = Place {
+        index: index as usize,
+        count: (workers(&plan.model) * worker.threads.max(1)) as usize,
+    };
+    let metrics = plan
+        .slots
+        .workers
+        .get(context.worker as usize)
+        .map(|slots| slots.bind(&column))
+        .ok_or("there are fewer workers than this one's number")?;
+    let lag = metrics.clone();
+    runtime.on_turn(move |turn| {
+        lag.loop_lag.observe(turn.busy);
+        lag.busy.add(u64::try_from(turn.busy.as_nanos()).unwrap_or(u64::MAX));
+    });
+    runtime.block_on(async move {
+        let (leave, watch) = signal();
+        let thread = Thread { column, place, seed, log, wall: wall::now, drain: watch };
+        let house = Rc::new(build::build(plan, thread)?);
+        let gate = Gate::new(connection_limit(worker));
+        let reserve = Reserve::new().map_err(|error| error.to_string())?;
+        let fronts: Vec<usize> = (plan.model.listeners.iter().enumerate())
+            .flat_map(|(front, listener)| listener.bind.iter().map(move |_| front))
+            .collect();
+        for socket in std::mem::take(&mut context.sockets) {
+            let front = fronts.get(socket.place).copied().unwrap_or(usize::MAX);
+            let listener = Listener::from_fd(socket.fd).map_err(|error| error.to_string())?;
+            serve::accept(&house, front, listener, gate.clone(), reserve.clone());
+        }
+        rt::spawn(beat(table.column(context.column))).detach();
+        serve::publish(&house, metrics.clone());
+        let port = context.port.in_loop().map_err(|error| error.to_string())?;
+        port.ready();
+        let mut leaving = false;
+        loop {
+            let next = serve::next_command(&house, port.command(), leaving).await;
+            match next {
+                None => break,
+                Some(Command::Drain(drain)) => {
+                    leaving = true;
+                    let (ordinary, upgraded) = (drain.ordinary, drain.upgraded);
+                    let how = Leave { ordinary, upgraded, stopping: drain.stopping };
+                    serve::leave(&house, &leave, how);
+                }
+                Some(Command::Close { spread }) => {
+                    leaving = true;
+                    serve::close_all(&house, spread);
+                }
+                Some(Command::Reopen(logs)) => {
+                    reopen_error_log(&plan.model.log.output, &logs);
+                    serve::reopen_access_log(&house, &access_sink, &plan.model.access_log.output, &logs);
+                }
+                Some(Command::Update(bytes)) => {
+                    if let Err(error) = serve::update(&house, plan, &bytes) {
+                        port.warn(&error);
+                    }
+                }
+            }
+        }
+        serve::publish_once(&house, &metrics);
+        serve::flush_log(&house);
+        Ok(())
+    })
+}
+
+/// Client connections of one event loop: as configured, or from the descriptor limit, less a
+/// reserve for connections to servers (http-rules §22).
+fn connection_limit(worker: &conf::model::Worker) -> usize {
+    let threads = worker.threads.max(1);
+    match worker.max_connections {
+        0 => {
+            let files = limits::raise_open_files(None).unwrap_or(1024);
+            usize::try_from(files / 10 * 9 / 2 / u64::from(threads)).unwrap_or(usize::MAX)
+        }
+        most => (most / threads).max(1) as usize,
+    }
+}
+
+/// For tests and for one process without a master: the plan of a model.
+///
+/// # Errors
+/// What cannot be used.
+pub fn plan_of(model: Model, registry: &mut Registry, now: i64) -> Result<Plan, String> {
+    let slots = Slots::register(&model, 1, registry).map_err(|_full| "the table is full")?;
+    let certificates = Certificates::load(&model, None, None, now)?;
+    Ok(Plan { model, slots, certificates, demo: Vec::new(), instance: "proxyd".to_owned() })
+}
