@@ -76,12 +76,13 @@ pub struct House {
 /// What does not fit together; `conf` has checked it, so this is rare.
 pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
     let catalog = plan.certificates.catalog.clone();
-    let resolver = Rc::new(Resolver::new(resolve::Params {
+    let dns = resolve::Params {
         servers: plan.model.dns.servers.clone(),
         min_ttl: plan.model.dns.min_ttl,
         max_ttl: plan.model.dns.max_ttl,
         stale: plan.model.dns.stale,
-    }));
+    };
+    let resolver = Rc::new(Resolver::new(dns, resolve::System::load()));
     let mut upstreams = Vec::with_capacity(plan.model.upstreams.len());
     let mut upstream_tls = Vec::with_capacity(plan.model.upstreams.len());
     for (params, slots) in plan.model.upstreams.iter().zip(&plan.slots.upstreams) {

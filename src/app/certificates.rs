@@ -87,7 +87,7 @@ impl Certificates {
     /// The first expiry of each certificate, in seconds since 1970.
     pub fn expiries(&self) -> impl Iterator<Item = (String, i64)> {
         self.bundles.keys().filter_map(|name| {
-            let first = self.catalog.get(name).map(|certificate| certificate.not_after()).min()?;
+            let first = self.catalog.get(name).map(|certificate| certificate.info.not_after).min()?;
             Some((name.clone(), first))
         })
     }

@@ -18,7 +18,7 @@ use crate::http::service::{Connection, Origin, Service, Stage};
 use crate::http::session;
 use crate::io::Stream;
 use crate::log::params::Output;
-use crate::log::sink::Sink;
+use crate::log::Sink;
 use crate::metric::bundle::WorkerMetrics;
 use crate::metric::label::{Handshake, Limit, TlsVersion};
 use crate::net::Conn;

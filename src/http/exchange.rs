@@ -264,7 +264,7 @@ impl Exchange {
                 self.service.router.allow(self.service.index, &ask, &mut allow);
                 Err(Answer::MethodNotAllowed(allow))
             }
-            Err(Miss::Route) => Err(Answer::Error(Reason::NoRoute)),
+            Err(Miss::NoRoute) => Err(Answer::Error(Reason::NoRoute)),
         }
     }
 

@@ -4,7 +4,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
@@ -20,12 +19,11 @@ use crate::http::params::Timeouts;
 use crate::http::pump::TrailerPolicy;
 use crate::http::scratch::Scratch;
 use crate::http::service::Route;
-use crate::http::template::Facts;
 use crate::http::transfer::{End, Fault, Responder, Terms, Times, Transfer};
 use crate::http::tunnel::Opened;
 use crate::http::wire::{Framing, Wire};
 use crate::metric::label::Class;
-use crate::proto::head::{BodyKind, Method, RequestHead, ResponseHead, Upgrade, Version};
+use crate::proto::head::{BodyKind, Method, RequestHead, ResponseHead, Upgrade};
 use crate::rt;
 use crate::upstream::balance::Tried;
 use crate::upstream::group::{Lease, Refused, Upstream};

@@ -6,7 +6,6 @@
 //! [`PARK_AFTER`]: memory is per activity, not per connection.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -25,7 +24,7 @@ use crate::io::buf::Buf;
 use crate::net::Conn;
 use crate::proto::head::RequestHead;
 use crate::proto::http1::request::{self, RequestRules};
-use crate::proto::http1::{Scan, Side};
+use crate::proto::http1::Scan;
 use crate::rt;
 
 /// How long a quiet connection keeps its working memory.

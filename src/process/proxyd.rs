@@ -17,7 +17,7 @@ use crate::conf::{self, Model};
 use crate::io::buf;
 use crate::log::access::AccessLog;
 use crate::log::params::Output;
-use crate::log::{self as error_log, sink::Sink};
+use crate::log::{self as error_log, Sink};
 use crate::metric::bundle::{CertificateMetrics, CertificateSlots};
 use crate::metric::{Layout, Registry, Table};
 use crate::net::listen::{Gate, Listener, Reserve};

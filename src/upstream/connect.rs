@@ -103,8 +103,8 @@ impl Connector {
             Place::Address(addr) => Conn::tcp(*addr, &self.options).await.map_err(failed),
             Place::Unix(path) => Conn::unix(path).await.map_err(failed),
             Place::Name { name, port, resolver, turn } => {
-                let found = resolver.resolve(name).await;
-                let addresses = found.map_err(|_error| Reason::ResolveFailed)?;
+                let found = resolver.lookup(name).await;
+                let addresses = found.map_err(|_failure| Reason::ResolveFailed)?.addrs;
                 let first = turn.get();
                 turn.set(first.wrapping_add(1));
                 let mut last = Reason::ResolveFailed;
