@@ -1,6 +1,9 @@
 //! Master, workers and helpers: who runs, as whom, with which sockets, and until when. What is
 //! served stands behind [`program::Program`].
 
+pub mod control;
 pub mod master;
+pub mod pidfile;
 pub mod program;
+pub mod status;
 pub mod worker;

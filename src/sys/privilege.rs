@@ -58,6 +58,12 @@ impl Identity {
         })
     }
 
+    /// Whether this process has the user already.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        Uid::effective() == self.uid
+    }
+
     /// The number of the user, to own files.
     #[must_use]
     pub const fn uid(&self) -> u32 {
