@@ -31,6 +31,23 @@ pub fn text(out: &mut Vec<u8>, bytes: &[u8], cap: Cap) {
     }
 }
 
+/// Appends a message of our own: as [`text`], with quotes and backslashes as they are, because no
+/// field follows that they could end.
+pub fn message(out: &mut Vec<u8>, message: &str, cap: Cap) {
+    let start = out.len();
+    for byte in message.bytes() {
+        match byte {
+            0x20..=0x7e => out.push(byte),
+            other => out.extend_from_slice(&hex(other)),
+        }
+        if out.len() - start > cap.0 {
+            out.truncate(start + cap.0.saturating_sub(DOTS.len()));
+            out.extend_from_slice(DOTS);
+            return;
+        }
+    }
+}
+
 /// Appends bytes as the inside of a JSON string in ASCII: text in UTF-8 becomes `\uHHHH` where it
 /// is not ASCII; a byte that is not UTF-8 becomes the four characters `\xHH`.
 pub fn json(out: &mut Vec<u8>, bytes: &[u8], cap: Cap) {

@@ -2,6 +2,7 @@
 //! Writing never waits: what the other end does not take at once is an error for the caller, who
 //! counts it. Nothing here formats a line.
 
+use super::calendar::Date;
 use super::params::Output;
 use crate::base::time::Instant;
 use std::fs::File;
@@ -11,11 +12,15 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The kernel writes so many bytes to a pipe in one piece.
 const PIPE_BUF: usize = 4096;
 /// The journal's native socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// The syslog facility of services.
+const DAEMON: u8 = 3;
 
 /// An open output. A clone writes to the same place.
 #[derive(Clone, Debug)]
@@ -45,6 +50,29 @@ pub enum Dialect {
     Journal,
     /// The format of `/dev/log`.
     Syslog,
+}
+
+/// How bad it is, in the numbers of syslog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Priority {
+    /// Something failed.
+    Error = 3,
+    /// Something is wrong.
+    Warning = 4,
+    /// Something happened.
+    Info = 6,
+    /// For developers.
+    Debug = 7,
+}
+
+/// What receivers of single messages want to know about a line.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// How bad it is.
+    pub priority: Priority,
+    /// When it happened.
+    pub wall: Duration,
 }
 
 /// How far a write came.
@@ -157,12 +185,19 @@ impl Sink {
     ///
     /// # Errors
     /// Where it stopped and why.
-    pub fn write(&self, lines: &[u8]) -> Result<(), Stopped> {
+    pub fn write(&self, lines: &[u8], stamp: Stamp) -> Result<(), Stopped> {
         match &*self.0 {
             Kind::Off => Ok(()),
             Kind::File(file) => write_file(file, lines),
             Kind::Pipe(file) => write_pipe(file, lines),
-            Kind::Datagram { socket, path, .. } => write_datagrams(socket, path, lines),
+            Kind::Datagram {
+                socket,
+                path,
+                dialect,
+            } => {
+                let head = head(*dialect, stamp);
+                write_datagrams(socket, path, &head, lines)
+            }
         }
     }
 }
@@ -206,16 +241,49 @@ fn write_pipe(mut file: &File, lines: &[u8]) -> Result<(), Stopped> {
 }
 
 /// One datagram for each line.
-fn write_datagrams(socket: &UnixDatagram, path: &Path, lines: &[u8]) -> Result<(), Stopped> {
+fn write_datagrams(
+    socket: &UnixDatagram,
+    path: &Path,
+    head: &[u8],
+    lines: &[u8],
+) -> Result<(), Stopped> {
     let mut written = 0;
+    let mut datagram = head.to_vec();
     for line in lines.split_inclusive(|b| *b == b'\n') {
-        let text = line.strip_suffix(b"\n").unwrap_or(line);
-        match socket.send_to(text, path) {
+        datagram.truncate(head.len());
+        datagram.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+        match socket.send_to(&datagram, path) {
             Ok(_) => written += line.len(),
             Err(error) => return Err(Stopped { written, error }),
         }
     }
     Ok(())
+}
+
+/// What stands before the text of a datagram.
+fn head(dialect: Dialect, stamp: Stamp) -> Vec<u8> {
+    let priority = stamp.priority as u8;
+    match dialect {
+        Dialect::Plain | Dialect::Priority => Vec::new(),
+        // Lines are ASCII without control characters: the simple form of a field is enough.
+        Dialect::Journal => {
+            format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER=proxyd\nMESSAGE=").into_bytes()
+        }
+        Dialect::Syslog => {
+            let date = Date::of(stamp.wall.as_secs());
+            format!(
+                "<{}>{} {:2} {:02}:{:02}:{:02} proxyd[{}]: ",
+                DAEMON * 8 + priority,
+                date.month_name(),
+                date.day,
+                date.hour,
+                date.minute,
+                date.second,
+                std::process::id()
+            )
+            .into_bytes()
+        }
+    }
 }
 
 /// The longest beginning of at most `max` bytes that ends with a line; a single longer line as it
@@ -236,7 +304,7 @@ pub struct Once(Option<Instant>);
 
 impl Once {
     /// Whether to say it now.
-    pub fn says(&mut self, now: Instant, again_after: std::time::Duration) -> bool {
+    pub fn says(&mut self, now: Instant, again_after: Duration) -> bool {
         let due = self.0.is_none_or(|last| now >= last + again_after);
         if due {
             self.0 = Some(now);
@@ -254,6 +322,11 @@ impl Once {
 mod tests {
     use super::*;
     use std::io::Read;
+
+    const STAMP: Stamp = Stamp {
+        priority: Priority::Warning,
+        wall: Duration::from_secs(1_700_000_000),
+    };
 
     fn pipe() -> (io::PipeReader, Sink) {
         let (reader, writer) = io::pipe().unwrap();
@@ -273,27 +346,27 @@ mod tests {
         let (mut reader, sink) = pipe();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         let lines = line.repeat(200);
-        let stopped = sink.write(&lines).unwrap_err();
+        let stopped = sink.write(&lines, STAMP).unwrap_err();
         assert_eq!(stopped.error.kind(), io::ErrorKind::WouldBlock);
         assert!(stopped.written > 0 && stopped.written < lines.len());
         assert_eq!(stopped.written % line.len(), 0, "whole lines only");
         let mut got = vec![0; stopped.written];
         reader.read_exact(&mut got).unwrap();
-        assert!(sink.write(&line).is_ok());
+        assert!(sink.write(&line, STAMP).is_ok());
     }
 
     #[test]
     fn a_pipe_without_a_reader_is_an_error() {
         let (reader, sink) = pipe();
         drop(reader);
-        assert!(sink.write(b"x\n").is_err());
+        assert!(sink.write(b"x\n", STAMP).is_err());
     }
 
     #[test]
     fn a_full_disk_is_an_error() {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let sink = Sink::of_descriptor(full.into()).unwrap();
-        let stopped = sink.write(b"x\n").unwrap_err();
+        let stopped = sink.write(b"x\n", STAMP).unwrap_err();
         assert_eq!(stopped.written, 0);
         assert_eq!(stopped.error.kind(), io::ErrorKind::StorageFull);
     }
@@ -309,10 +382,10 @@ mod tests {
         let output = Output::File(dir.path().join("a"));
         let sink = Sink::open(&output, Some(open("a"))).unwrap();
         let clone = sink.clone();
-        clone.write(b"one\n").unwrap();
+        clone.write(b"one\n", STAMP).unwrap();
         std::fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         sink.reopen(&open("a")).unwrap();
-        clone.write(b"two\n").unwrap();
+        clone.write(b"two\n", STAMP).unwrap();
         let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
         assert_eq!((read("a"), read("b")), ("two\n".into(), "one\n".into()));
     }
@@ -322,14 +395,31 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let sink = Sink::open(&Output::Syslog(path.clone()), None).unwrap();
-        assert!(sink.write(b"lost\n").is_err());
+        assert!(sink.write(b"lost\n", STAMP).is_err());
         let receiver = UnixDatagram::bind(&path).unwrap();
-        sink.write(b"one\ntwo\n").unwrap();
-        let mut buf = [0; 16];
+        sink.write(b"one\ntwo\n", STAMP).unwrap();
+        for text in ["one", "two"] {
+            let mut buf = [0; 100];
+            let n = receiver.recv(&mut buf).unwrap();
+            let pid = std::process::id();
+            let expected = format!("<28>Nov 14 22:13:20 proxyd[{pid}]: {text}");
+            assert_eq!(&buf[..n], expected.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_journal_gets_fields() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        let sink = Sink::datagram(&path, Dialect::Journal).unwrap();
+        sink.write(b"one\n", STAMP).unwrap();
+        let mut buf = [0; 100];
         let n = receiver.recv(&mut buf).unwrap();
-        assert_eq!(&buf[..n], b"one");
-        let n = receiver.recv(&mut buf).unwrap();
-        assert_eq!(&buf[..n], b"two");
+        assert_eq!(
+            &buf[..n],
+            b"PRIORITY=4\nSYSLOG_IDENTIFIER=proxyd\nMESSAGE=one"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::base::time::Instant;
 use crate::log::calendar;
 use crate::log::escape::Cap;
 use crate::log::params::AccessParams;
-use crate::log::sink::{Once, Sink, Stopped};
+use crate::log::sink::{Once, Priority, Sink, Stamp, Stopped};
 use std::time::Duration;
 
 /// A full buffer is written at once.
@@ -159,12 +159,16 @@ impl AccessLog {
         let lines = self.buffer.get(..end).unwrap_or(&[]);
         if !lines.is_empty() {
             let count = count_lines(lines);
-            match self.sink.write(lines) {
+            let stamp = Stamp {
+                priority: Priority::Info,
+                wall: self.clock.at(now),
+            };
+            match self.sink.write(lines, stamp) {
                 Ok(()) => {
                     self.counts.written += count;
                     self.recovered();
                 }
-                Err(stopped) => self.failed(end, count, &stopped, now),
+                Err(stopped) => self.failed((end, count), &stopped, stamp, now),
             }
         }
         self.buffer.drain(..end.min(self.buffer.len()));
@@ -172,13 +176,19 @@ impl AccessLog {
     }
 
     /// What was not taken is lost: keeping it would only move the loss and cost memory.
-    fn failed(&mut self, end: usize, count: u64, stopped: &Stopped, now: Instant) {
+    fn failed(
+        &mut self,
+        (end, count): (usize, u64),
+        stopped: &Stopped,
+        stamp: Stamp,
+        now: Instant,
+    ) {
         let lines = self.buffer.get(..end).unwrap_or(&[]);
         let taken = lines.get(..stopped.written).unwrap_or(&[]);
         let whole = count_lines(taken);
         if taken.last().is_some_and(|last| *last != b'\n') {
             // Ends the torn line, if there is room for that, so that the next one is whole.
-            let _ended = self.sink.write(b"\n");
+            let _ended = self.sink.write(b"\n", stamp);
         }
         self.counts.written += whole;
         self.counts.dropped += count - whole;
