@@ -398,7 +398,7 @@ mod tests {
             levels: vec![("tests".to_owned(), LevelFilter::Debug)],
             ..Params::default()
         };
-        install(&params, first.sink.clone()).unwrap();
+        install(&params, first.sink).unwrap();
         log::debug!(target: "proxyd::tests", "shown now");
         tick();
         assert!(content(&mut file).contains("shown now"));

@@ -34,7 +34,7 @@ pub enum Unit {
 }
 
 /// One metric.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Desc {
     /// The name with its prefix.
     pub name: &'static str,
@@ -245,4 +245,47 @@ catalog! {
     PROCESS_CPU = of_kind(Kind::Sampled, of_unit(Unit::Nanos, counter("proxyd_process_cpu_seconds_total", P, "CPU time of the process, user and system.")));
     PROCESS_MEMORY = of_kind(Kind::Sampled, gauge("proxyd_process_resident_memory_bytes", P, "Resident memory of the process."));
     PROCESS_FDS = of_kind(Kind::Sampled, gauge("proxyd_process_open_fds", P, "Open descriptors of the process; missing when it may not be read."));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_rules() {
+        let mut seen = HashSet::new();
+        for desc in ALL {
+            let name = desc.name;
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.starts_with("proxyd_"), "{name}");
+            let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            assert!(name.bytes().all(plain), "{name}");
+            assert_eq!(desc.counts, name.ends_with("_total"), "{name}");
+            assert!(desc.help.ends_with('.'), "{name}");
+            let seconds = name.contains("_seconds");
+            let nanos = desc.unit == Unit::Nanos;
+            assert!(!nanos || seconds, "{name}");
+            assert!(
+                desc.kind != Kind::Histogram || name.ends_with("_seconds"),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_closed_list_fills_the_last_label() {
+        for desc in ALL.iter().filter(|d| !d.each.is_empty()) {
+            let last = desc.labels.last().copied().unwrap();
+            let known = ["reason", "class", "result", "version", "limit"];
+            assert!(known.contains(&last), "{}", desc.name);
+        }
+    }
+
+    #[test]
+    fn bounds_rise() {
+        for desc in ALL {
+            assert!(desc.bounds.is_sorted());
+        }
+    }
 }

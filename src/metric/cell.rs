@@ -308,3 +308,91 @@ impl<L: Label> Each<L> {
         self.words.get(label.place()).map_or(0, |w| w.load(Relaxed))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::label::Class;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words<const N: usize>() -> &'static [AtomicU64; N] {
+        Box::leak(Box::new([const { AtomicU64::new(0) }; N]))
+    }
+
+    #[test]
+    fn gauges_go_both_ways_and_are_held() {
+        let gauge = Gauge::new(&words::<1>()[0]);
+        gauge.inc();
+        gauge.add(5);
+        gauge.sub(2);
+        gauge.dec();
+        assert_eq!(gauge.get(), 3);
+        let held = gauge.hold();
+        assert_eq!(gauge.get(), 4);
+        drop(held);
+        assert_eq!(gauge.get(), 3);
+        gauge.set(9);
+        assert_eq!(gauge.get(), 9);
+    }
+
+    #[test]
+    fn a_list_counts_by_label_and_marks_its_guard() {
+        let guard = &words::<1>()[0];
+        let each: Each<Class> = Each::new(words::<6>(), guard);
+        assert_eq!(guard.load(Relaxed), 0);
+        each.inc(Class::of(404));
+        each.add(Class::of(204), 2);
+        assert_eq!(each.get(Class::ClientError), 1);
+        assert_eq!(each.get(Class::Success), 2);
+        assert_eq!(each.get(Class::None), 0);
+        assert_eq!(guard.load(Relaxed), 1);
+    }
+
+    #[test]
+    fn sinks_swallow_everything() {
+        Counter::sink().inc();
+        Gauge::sink().inc();
+        Histogram::sink().observe(Duration::from_secs(1));
+        Each::<Class>::sink().inc(Class::None);
+        let (a, b) = (HostGauge::sink(), HostGauge::sink());
+        a.inc();
+        assert_eq!(
+            b.host().load(Relaxed),
+            0,
+            "balancing by one is not changed by another"
+        );
+        let shared = Shared::sink();
+        assert_eq!(shared.add(2), 0);
+        assert_eq!(shared.sub(1), 2);
+        assert_eq!(shared.swap_if(1, 7), Ok(1));
+        assert_eq!(shared.swap_if(1, 8), Err(7));
+        shared.set(3);
+        assert_eq!(shared.get(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn an_observation_is_in_the_first_bucket_that_holds_it(
+            mut bounds in proptest::collection::vec(1_u64..1000, 0..30),
+            values in proptest::collection::vec(0_u64..1100, 0..50),
+        ) {
+            bounds.sort_unstable();
+            bounds.dedup();
+            let words: Vec<AtomicU64> = (0..bounds.len() + 2).map(|_| AtomicU64::new(0)).collect();
+            let words: &'static [AtomicU64] = words.leak();
+            let histogram = Histogram::new(words, Arc::from(&*bounds));
+            for value in &values {
+                histogram.observe(Duration::from_nanos(*value));
+            }
+            let mut low = None;
+            for (word, high) in words.iter().zip(bounds.iter().map(Some).chain([None])) {
+                let expected = values.iter().filter(|v| {
+                    low.is_none_or(|l: &u64| *v > l) && high.is_none_or(|h| *v <= h)
+                }).count() as u64;
+                prop_assert_eq!(word.load(Relaxed), expected);
+                low = high;
+            }
+            prop_assert_eq!(words.last().unwrap().load(Relaxed), values.iter().sum::<u64>());
+        }
+    }
+}

@@ -196,3 +196,233 @@ const fn plain(word: u64) -> f64 {
 fn seconds(nanos: u64) -> f64 {
     plain(nanos) / 1e9
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bundle::{
+        CertificateMetrics, LimitMetrics, ListenerMetrics, MasterMetrics, RestartMetrics,
+        RouteMetrics, ServerMetrics, UpstreamMetrics, WorkerMetrics,
+    };
+    use super::super::label::{Class, Handshake, Limit, Outcome, TlsVersion};
+    use super::super::table::Layout;
+    use super::*;
+    use crate::base::reason::Reason;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    const BOUNDS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+    fn both() -> (Table, Registry) {
+        let table = Table::heap();
+        (table, Registry::new(table.layout(), &BOUNDS))
+    }
+
+    fn text(registry: &Registry, table: &Table, samples: &[Sample]) -> String {
+        String::from_utf8(encode(registry, table, samples).unwrap()).unwrap()
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(
+            text.lines().any(|l| l == line),
+            "{line:?} is missing in\n{text}"
+        );
+    }
+
+    /// Every metric of the catalogue with a number.
+    fn everything(table: &Table, registry: &mut Registry) -> Vec<Sample> {
+        let column = table.column(1);
+        let second = Duration::from_secs(1);
+        let l = ListenerMetrics::register(registry, &["l \"1\""])
+            .unwrap()
+            .bind(&column);
+        l.reasons.inc(Reason::ClTe);
+        l.refused.inc(Reason::TlsTimeout);
+        l.handshakes.inc(Handshake::Full);
+        l.tls_versions.inc(TlsVersion::Tls13);
+        l.duration.observe(second);
+        l.handshake_duration.observe(second);
+        let r = RouteMetrics::register(registry, &["r"])
+            .unwrap()
+            .bind(&column);
+        r.reasons.inc(Reason::NoRoute);
+        r.duration.observe(second);
+        r.first_byte.observe(second);
+        let u = UpstreamMetrics::register(registry, &["u"])
+            .unwrap()
+            .bind(&column);
+        u.duration.observe(second);
+        u.queue_duration.observe(second);
+        let s = ServerMetrics::register(registry, &["u", "s"])
+            .unwrap()
+            .bind(&column);
+        s.connect_duration.observe(second);
+        s.connects.inc(Outcome::Failed);
+        s.in_flight.inc();
+        let w = WorkerMetrics::register(registry, &["0"])
+            .unwrap()
+            .bind(&column);
+        w.loop_lag.observe(second);
+        w.busy.add(1_500_000_000);
+        let _restarts = RestartMetrics::register(registry, &["0"]).unwrap();
+        let limits = LimitMetrics::register(registry, &[]).unwrap().bind(&column);
+        limits.hits.inc(Limit::Queue);
+        let _master = MasterMetrics::register(registry, &[]).unwrap();
+        let c = CertificateMetrics::register(registry, &["c"])
+            .unwrap()
+            .bind(&column);
+        c.expiry.set(1_800_000_000);
+        let process = ["master", "0"];
+        vec![
+            sample(&catalog::BUILD_INFO, &["0.1.0"], 1),
+            sample(&catalog::PROCESS_UP, &process, 1),
+            sample(&catalog::PROCESS_CPU, &process, 2_500_000_000),
+            sample(&catalog::PROCESS_MEMORY, &process, 4096),
+            sample(&catalog::PROCESS_FDS, &process, 12),
+        ]
+    }
+
+    #[test]
+    fn every_metric_is_shown_as_it_is_described() {
+        let (table, mut registry) = both();
+        let samples = everything(&table, &mut registry);
+        let text = text(&registry, &table, &samples);
+        for desc in catalog::ALL {
+            let shown = text.contains(&format!("# TYPE {} ", desc.name));
+            assert_eq!(shown, desc.kind != Kind::Hidden, "{}", desc.name);
+        }
+        has(&text, "# TYPE proxyd_listener_connections_total counter");
+        has(
+            &text,
+            "proxyd_listener_connections_total{listener=\"l \\\"1\\\"\"} 0",
+        );
+        has(
+            &text,
+            "proxyd_route_request_failures_total{route=\"r\",reason=\"route.none\"} 1",
+        );
+        has(
+            &text,
+            "proxyd_server_requests_active{upstream=\"u\",server=\"s\"} 1",
+        );
+        has(&text, "proxyd_server_up{upstream=\"u\",server=\"s\"} 1");
+        has(
+            &text,
+            "proxyd_worker_loop_busy_seconds_total{worker=\"0\"} 1.5",
+        );
+        has(&text, "proxyd_limit_hits_total{limit=\"queue\"} 1");
+        has(
+            &text,
+            "proxyd_certificate_expiry_timestamp_seconds{certificate=\"c\"} 1800000000",
+        );
+        has(
+            &text,
+            "proxyd_process_cpu_seconds_total{process=\"master\",generation=\"0\"} 2.5",
+        );
+        assert!(
+            !text.contains("reason=\"h1.bare_lf\""),
+            "zeros are left out"
+        );
+    }
+
+    #[test]
+    fn promtool_finds_nothing() {
+        let (table, mut registry) = both();
+        let samples = everything(&table, &mut registry);
+        let text = text(&registry, &table, &samples);
+        let child = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            println!("promtool is not installed: skipped");
+            return;
+        };
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+
+    #[test]
+    fn columns_are_added_up_and_buckets_accumulate() {
+        let (table, mut registry) = both();
+        let slots = RouteMetrics::register(&mut registry, &["r"]).unwrap();
+        for i in 1..=3 {
+            let route = slots.bind(&table.column(i));
+            route.requests.add(Class::of(200), 10);
+            route.duration.observe(Duration::from_millis(1));
+            route.duration.observe(Duration::from_micros(1001));
+            route.duration.observe(Duration::from_secs(9));
+            route.in_flight.inc();
+        }
+        slots.bind(&table.column(2)).in_flight.dec();
+        let text = text(&registry, &table, &[]);
+        has(
+            &text,
+            "proxyd_route_requests_total{route=\"r\",class=\"2xx\"} 30",
+        );
+        has(&text, "proxyd_route_requests_active{route=\"r\"} 2");
+        let bucket = "proxyd_route_request_duration_seconds_bucket{route=\"r\",le=";
+        has(&text, &format!("{bucket}\"0.001\"}} 3"));
+        has(&text, &format!("{bucket}\"0.1\"}} 6"));
+        has(&text, &format!("{bucket}\"+Inf\"}} 9"));
+        has(
+            &text,
+            "proxyd_route_request_duration_seconds_count{route=\"r\"} 9",
+        );
+        has(
+            &text,
+            "proxyd_route_request_duration_seconds_sum{route=\"r\"} 27.006003",
+        );
+        assert!(!text.contains("first_byte"), "no observation, no histogram");
+    }
+
+    #[test]
+    fn a_gauge_never_shows_less_than_nothing() {
+        let (table, mut registry) = both();
+        let slots = RouteMetrics::register(&mut registry, &["r"]).unwrap();
+        slots.bind(&table.column(1)).in_flight.dec();
+        has(
+            &text(&registry, &table, &[]),
+            "proxyd_route_requests_active{route=\"r\"} 0",
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_passed_over_is_not_up() {
+        let (table, mut registry) = both();
+        let slots = ServerMetrics::register(&mut registry, &["u", "s"]).unwrap();
+        slots.bind(&table.column(1)).shut_until.set(99);
+        has(
+            &text(&registry, &table, &[]),
+            "proxyd_server_up{upstream=\"u\",server=\"s\"} 0",
+        );
+    }
+
+    #[test]
+    fn ten_thousand_routes_are_scraped_quickly() {
+        let layout = Layout::new(6, 10_000 * RouteMetrics::words(9));
+        let table = Table::heap_with(layout);
+        let mut registry = Registry::new(layout, &[Duration::from_millis(5); 1]);
+        for i in 0..10_000 {
+            let slots = RouteMetrics::register(&mut registry, &[&i.to_string()]).unwrap();
+            for column in 1..5 {
+                let route = slots.bind(&table.column(column));
+                route.duration.observe(Duration::from_millis(i));
+                route.requests.inc(Class::Success);
+            }
+        }
+        let start = std::time::Instant::now();
+        let text = encode(&registry, &table, &[]).unwrap();
+        let took = start.elapsed();
+        assert!(text.len() > 1_000_000);
+        // Unoptimised and on a busy machine; the released program takes a small part of it.
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        println!("{took:?} for {} bytes", text.len());
+    }
+}

@@ -336,3 +336,272 @@ fn nanos(bounds: &[Duration]) -> Arc<[u64]> {
     nanos.dedup();
     Arc::from(nanos)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bundle::{ListenerMetrics, RouteMetrics, ServerMetrics};
+    use super::super::catalog;
+    use super::super::table::{Columns, Owner, Role};
+    use super::*;
+    use crate::base::time::Instant;
+    use proptest::prelude::*;
+
+    const BOUNDS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+    fn both() -> (Table, Registry) {
+        let table = Table::heap();
+        (table, Registry::new(table.layout(), &BOUNDS))
+    }
+
+    #[test]
+    fn the_same_name_keeps_its_slot() {
+        let (_, mut registry) = both();
+        let a = registry.counter(&catalog::ROUTE_SENT, &["a"]).unwrap();
+        let b = registry.counter(&catalog::ROUTE_SENT, &["b"]).unwrap();
+        let other = registry.counter(&catalog::ROUTE_RECEIVED, &["a"]).unwrap();
+        assert_eq!(registry.counter(&catalog::ROUTE_SENT, &["a"]).unwrap(), a);
+        assert!(a != b && a != other && b != other);
+        let snapshot = registry.clone();
+        let _more = RouteMetrics::register(&mut registry, &["c"]).unwrap();
+        let mut snapshot = snapshot;
+        assert_eq!(snapshot.counter(&catalog::ROUTE_SENT, &["b"]).unwrap(), b);
+    }
+
+    #[test]
+    fn labels_are_not_glued_together() {
+        let (_, mut registry) = both();
+        let one = registry
+            .counter(&catalog::SERVER_SENT, &["ab", "c"])
+            .unwrap();
+        let two = registry
+            .counter(&catalog::SERVER_SENT, &["a", "bc"])
+            .unwrap();
+        assert_ne!(one, two);
+    }
+
+    #[test]
+    fn a_full_table_is_an_error_and_stays_usable() {
+        let table = Table::heap_with(Layout::new(2, 400));
+        let mut registry = Registry::new(table.layout(), &BOUNDS);
+        let first = RouteMetrics::register(&mut registry, &["0"]).unwrap();
+        let full =
+            (1..1000).find_map(|i| RouteMetrics::register(&mut registry, &[&i.to_string()]).err());
+        assert!(full.unwrap().to_string().contains("proxyd_route_"));
+        assert!(registry.used(table.layout()) <= 512);
+        let again = RouteMetrics::register(&mut registry, &["0"]).unwrap();
+        let column = table.column(1);
+        again.bind(&column).sent.add(3);
+        assert_eq!(first.bind(&column).sent.get(), 3);
+    }
+
+    #[test]
+    fn a_series_that_does_not_fit_takes_nothing() {
+        let table = Table::heap_with(Layout::new(2, 1));
+        let mut registry = Registry::new(table.layout(), &BOUNDS);
+        while registry
+            .each(
+                &catalog::ROUTE_REASONS,
+                &[&registry.used(table.layout()).to_string()],
+            )
+            .is_ok()
+        {}
+        let before = registry.used(table.layout());
+        assert!(registry.each(&catalog::LISTENER_REASONS, &["x"]).is_err());
+        assert_eq!(registry.used(table.layout()), before);
+        assert!(registry.counter(&catalog::ROUTE_SENT, &["still"]).is_ok());
+    }
+
+    #[test]
+    fn the_announced_size_is_the_size() {
+        let (table, mut registry) = both();
+        let before = registry.used(table.layout());
+        let _slots = ListenerMetrics::register(&mut registry, &["a"]).unwrap();
+        let took = registry.used(table.layout()) - before;
+        assert_eq!(took, ListenerMetrics::words(BOUNDS.len()));
+    }
+
+    #[test]
+    fn retiring_keeps_counts_and_drops_gauges() {
+        let (table, mut registry) = both();
+        let slots = ServerMetrics::register(&mut registry, &["u", "s"]).unwrap();
+        let [dead, alive] = [1, 2].map(|i| slots.bind(&table.column(i)));
+        for server in [&dead, &alive] {
+            server.reused.add(5);
+            server.idle.add(3);
+            server.in_flight.inc();
+        }
+        let slot = registry
+            .gauge(&catalog::SERVER_POOL_IDLE, &["u", "s"])
+            .unwrap();
+        let reused = registry
+            .counter(&catalog::SERVER_REUSED, &["u", "s"])
+            .unwrap();
+        registry.retire(&table, 1);
+        assert_eq!(table.sum(slot), 3);
+        assert_eq!(table.sum(reused), 10);
+        assert_eq!(alive.in_flight.host().load(Relaxed), 1);
+        alive.in_flight.dec();
+        assert_eq!(alive.in_flight.host().load(Relaxed), 0);
+        // The next owner adds on top.
+        slots.bind(&table.column(1)).reused.inc();
+        assert_eq!(table.sum(reused), 11);
+    }
+
+    #[test]
+    fn a_kill_in_the_middle_of_an_update_is_settled() {
+        let (table, mut registry) = both();
+        let slots = ServerMetrics::register(&mut registry, &["u", "s"]).unwrap();
+        let [dead, alive] = [1, 2].map(|i| slots.bind(&table.column(i)));
+        alive.in_flight.inc();
+        // Killed after its own part was written and before the host's word was.
+        dead.in_flight.own().store(1, Relaxed);
+        registry.retire(&table, 1);
+        assert_eq!(alive.in_flight.host().load(Relaxed), 0, "off by one");
+        registry.settle(&table);
+        assert_eq!(alive.in_flight.host().load(Relaxed), 1);
+        registry.settle(&table);
+        assert_eq!(alive.in_flight.host().load(Relaxed), 1);
+    }
+
+    #[test]
+    fn other_bounds_begin_anew_and_leave_the_rest_alone() {
+        let (table, mut registry) = both();
+        let old = registry
+            .histogram(&catalog::ROUTE_DURATION, &["a"])
+            .unwrap();
+        let lag = registry.histogram(&catalog::WORKER_LAG, &["0"]).unwrap();
+        registry.set_bounds(&BOUNDS);
+        assert_eq!(
+            registry
+                .histogram(&catalog::ROUTE_DURATION, &["a"])
+                .unwrap(),
+            old
+        );
+        registry.set_bounds(&[Duration::from_secs(1)]);
+        let new = registry
+            .histogram(&catalog::ROUTE_DURATION, &["a"])
+            .unwrap();
+        assert_ne!(new.slot, old.slot);
+        assert_eq!(
+            registry.histogram(&catalog::WORKER_LAG, &["0"]).unwrap(),
+            lag
+        );
+        // A generation with the old bounds may still count: it harms nobody.
+        table.column(1).histogram(&old).observe(Duration::ZERO);
+    }
+
+    #[test]
+    fn columns_are_handed_out_lowest_first_and_know_their_owner() {
+        let table = Table::heap();
+        let registry = Registry::new(table.layout(), &BOUNDS);
+        let mut columns = Columns::new(table.layout());
+        let first = columns.take().unwrap();
+        let second = columns.take().unwrap();
+        assert_eq!((first, second), (1, 2));
+        let owner = Owner {
+            pid: 77,
+            role: Role::Worker,
+            worker: 3,
+            thread: 1,
+            generation: 9,
+            started: Instant::from_nanos(5),
+            heartbeat: Instant::from_nanos(6),
+        };
+        assert_eq!(table.owner(first), None);
+        let column = table.column(first);
+        column.take(owner);
+        assert_eq!(table.owner(first), Some(owner));
+        column.beat(Instant::from_nanos(8));
+        assert_eq!(table.owner(first).unwrap().heartbeat.as_nanos(), 8);
+        registry.retire(&table, first);
+        assert_eq!(table.owner(first), None);
+        columns.give_back(first);
+        columns.give_back(0);
+        assert_eq!(columns.take(), Some(1));
+        let rest = std::iter::from_fn(|| columns.take()).count();
+        assert_eq!(rest, table.layout().columns() - 3);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_table_is_touched() {
+        let table = Table::heap();
+        let far = table.column(99_999);
+        far.counter(Slot(20)).inc();
+        table.column(1).counter(Slot(u32::MAX)).inc();
+        assert_eq!(table.sum(Slot(20)), 0);
+        assert!(Table::new(&[], Layout::new(2, 1)).is_none());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Count(usize, u64),
+        Hold(usize, i8),
+        Enter(usize),
+        Leave(usize),
+        Kill(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let owner = 1_usize..5;
+        prop_oneof![
+            (owner.clone(), 0_u64..1000).prop_map(|(o, n)| Step::Count(o, n)),
+            (owner.clone(), any::<i8>()).prop_map(|(o, n)| Step::Hold(o, n)),
+            owner.clone().prop_map(Step::Enter),
+            owner.clone().prop_map(Step::Leave),
+            owner.prop_map(Step::Kill),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn sums_are_what_the_living_hold_and_everybody_counted(steps in proptest::collection::vec(step(), 0..200)) {
+            let (table, mut registry) = both();
+            let slots = ServerMetrics::register(&mut registry, &["u", "s"]).unwrap();
+            let sent = registry.counter(&catalog::SERVER_SENT, &["u", "s"]).unwrap();
+            let idle = registry.gauge(&catalog::SERVER_POOL_IDLE, &["u", "s"]).unwrap();
+            let flight = registry.host_gauge(&catalog::SERVER_ACTIVE, &["u", "s"]).unwrap();
+            let (mut counted, mut held, mut inside) = (0_u64, [0_i64; 5], [0_u64; 5]);
+            for step in steps {
+                match step {
+                    Step::Count(o, n) => { slots.bind(&table.column(o)).sent.add(n); counted += n; }
+                    Step::Hold(o, n) => {
+                        let gauge = slots.bind(&table.column(o)).idle;
+                        if n < 0 { gauge.sub(u64::from(n.unsigned_abs())); } else { gauge.add(n.unsigned_abs().into()); }
+                        held[o] += i64::from(n);
+                    }
+                    Step::Enter(o) => { slots.bind(&table.column(o)).in_flight.inc(); inside[o] += 1; }
+                    Step::Leave(o) if inside[o] > 0 => { slots.bind(&table.column(o)).in_flight.dec(); inside[o] -= 1; }
+                    Step::Leave(_) => {}
+                    Step::Kill(o) => { registry.retire(&table, o); held[o] = 0; inside[o] = 0; }
+                }
+                registry.settle(&table);
+                prop_assert_eq!(table.sum(sent), counted);
+                prop_assert_eq!(table.sum(idle).cast_signed(), held.iter().sum::<i64>());
+                prop_assert_eq!(table.host(flight), inside.iter().sum::<u64>());
+                prop_assert_eq!(table.sum_of_owners(flight), inside.iter().sum::<u64>());
+            }
+        }
+
+        #[test]
+        fn no_two_series_share_a_word(names in proptest::collection::vec("[a-d]{1,2}", 1..30)) {
+            let (table, mut registry) = both();
+            let mut taken = HashMap::new();
+            for name in &names {
+                let labels = [name.as_str()];
+                let Ok(place) = registry.each(&catalog::ROUTE_REASONS, &labels) else { break };
+                let Ok(one) = registry.counter(&catalog::ROUTE_SENT, &labels) else { break };
+                let Ok(histogram) = registry.histogram(&catalog::ROUTE_DURATION, &labels) else { break };
+                let count = u32::try_from(catalog::ROUTE_REASONS.each.len()).unwrap();
+                let words = (place.first.0..place.first.0 + count)
+                    .chain(place.guard.map(|g| g.0))
+                    .chain([one.0])
+                    .chain(histogram.slot.0..histogram.slot.0 + histogram.words());
+                for word in words {
+                    prop_assert!(word >= OWNER_WORDS && word < table.layout().width());
+                    let owner = taken.entry(word).or_insert_with(|| name.clone());
+                    prop_assert_eq!(&*owner, name);
+                }
+            }
+        }
+    }
+}

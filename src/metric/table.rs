@@ -358,3 +358,54 @@ impl Columns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::registry::Registry;
+    use super::super::{bundle::ServerMetrics, catalog};
+    use super::*;
+    use crate::sys::process::{Fork, exit_now, fork_for_test, wait_for};
+    use crate::sys::shm::Mapping;
+
+    #[test]
+    fn a_child_that_dies_leaves_its_counts_and_its_column_usable() {
+        let layout = Layout::new(4, 1000);
+        let words = Mapping::new(layout.words()).unwrap().leak();
+        let table = Table::new(words, layout).unwrap();
+        let mut registry = Registry::new(layout, &[]);
+        let slots = ServerMetrics::register(&mut registry, &["u", "s"]).unwrap();
+        let sent = registry
+            .counter(&catalog::SERVER_SENT, &["u", "s"])
+            .unwrap();
+        for round in 1..=3 {
+            match fork_for_test().unwrap() {
+                Fork::Child => {
+                    let server = slots.bind(&table.column(1));
+                    for _ in 0..1000 {
+                        server.sent.inc();
+                        server.in_flight.inc();
+                    }
+                    exit_now(1);
+                }
+                Fork::Parent(pid) => {
+                    wait_for(pid).unwrap();
+                    assert_eq!(table.used(), 1..2, "the child's column is seen here");
+                    registry.retire(&table, 1);
+                    let server = slots.bind(&table.column(1));
+                    assert_eq!(table.sum(sent), round * 1000);
+                    assert_eq!(server.in_flight.host().load(Relaxed), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_are_whole_pages_and_rooms_grow_with_the_need() {
+        let layout = Layout::new(3, 1);
+        assert_eq!(layout.words() % COLUMN_UNIT, 0);
+        assert_eq!(layout.width() as usize, COLUMN_UNIT);
+        assert!(Layout::roomy(3, 1_000_000).width() >= 8_000_000);
+        assert!(Layout::roomy(3, 10).width() >= 1 << 18);
+        assert_eq!(Layout::new(0, 0).columns(), 2);
+    }
+}
