@@ -285,7 +285,9 @@ impl ResolvesServerCert for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tls::testing::{Ca, Wish};
+    use crate::net::tls::testing::Ca;
+    #[cfg(feature = "aws-lc")]
+    use crate::net::tls::testing::Wish;
 
     const MODERN: Client<'static> = Client {
         schemes: &[
