@@ -62,7 +62,7 @@ fn proxy(text: &str, seed: u64) -> Proxy {
     let mut registry = Registry::new(layout, &model.metrics.buckets);
     let slots = Slots::register(&model, 1, &mut registry).unwrap();
     let certificates = Certificates::load(&model, None, None, 1_800_000_000).unwrap();
-    let plan = Plan { model, slots, certificates, demo: Vec::new(), instance: "sim".to_owned() };
+    let plan = Plan { model, table, slots, certificates, demo: Vec::new(), instance: "sim".to_owned() };
     let (leave, drain) = signal();
     let wall = || Duration::from_secs(1_800_000_000);
     let log = AccessLog::new(&AccessParams::default(), Sink::off(), seed, wall).unwrap();

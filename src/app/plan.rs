@@ -9,7 +9,7 @@ use crate::metric::bundle::{
     LimitMetrics, LimitSlots, ListenerMetrics, ListenerSlots, RouteMetrics, RouteSlots,
     ServerMetrics, ServerSlots, UpstreamMetrics, UpstreamSlots, WorkerMetrics, WorkerSlots,
 };
-use crate::metric::{Full, Registry};
+use crate::metric::{Full, Registry, Table};
 
 /// The places of everything that a worker counts.
 #[derive(Clone, Debug)]
@@ -70,6 +70,8 @@ impl Slots {
 pub struct Plan {
     /// The configuration.
     pub model: Model,
+    /// The table of numbers.
+    pub table: Table,
     /// Its places in the table.
     pub slots: Slots,
     /// Certificates, CAs and roots.

@@ -204,11 +204,12 @@ impl Program for Proxyd {
         }
         let spec = spec(&model);
         let instance = self.instance.clone();
-        Ok((spec, Plan { model, slots, certificates, demo: Vec::new(), instance }))
+        let table = *table;
+        Ok((spec, Plan { model, table, slots, certificates, demo: Vec::new(), instance }))
     }
 
-    fn bound(&mut self, plan: &mut Plan, bound: &Bound) -> Result<(), String> {
-        plan.demo.clone_from(&bound.demo);
+    fn bound(&mut self, plan: &mut Plan, bound: Bound) -> Result<(), String> {
+        plan.demo = bound.demo;
         let sink = open(&plan.model.log.output, &bound.logs)?;
         error_log::install(&plan.model.log, sink).map_err(|error| error.to_string())
     }
@@ -268,7 +269,7 @@ fn reopen_error_log(output: &Output, logs: &[(PathBuf, OwnedFd)]) {
 
 /// One event loop of a worker, from its first instruction to its last.
 fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
-    let table = context.table;
+    let table = plan.table;
     let now = clock::monotonic();
     let column = context.take_column(table, now);
     let worker = &plan.model.worker;
@@ -360,14 +361,4 @@ fn connection_limit(worker: &conf::model::Worker) -> usize {
         }
         most => (most / threads).max(1) as usize,
     }
-}
-
-/// For tests and for one process without a master: the plan of a model.
-///
-/// # Errors
-/// What cannot be used.
-pub fn plan_of(model: Model, registry: &mut Registry, now: i64) -> Result<Plan, String> {
-    let slots = Slots::register(&model, 1, registry).map_err(|_full| "the table is full")?;
-    let certificates = Certificates::load(&model, None, None, now)?;
-    Ok(Plan { model, slots, certificates, demo: Vec::new(), instance: "proxyd".to_owned() })
 }
