@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use proxyd::app::build::{self, House, Thread};
-use proxyd::app::plan::{Plan, Slots};
 use proxyd::app::certificates::Certificates;
+use proxyd::app::plan::{Plan, Slots};
 use proxyd::app::serve::{self, Leave};
 use proxyd::conf;
 use proxyd::log::Sink;
@@ -56,23 +56,44 @@ const FRONT: &str = "10.0.9.1:80";
 
 fn proxy(text: &str, seed: u64) -> Proxy {
     let loaded = conf::load_str("sim.toml", text);
-    let Some(model) = loaded.model else { panic!("{:#?}", loaded.findings) };
+    let Some(model) = loaded.model else {
+        panic!("{:#?}", loaded.findings)
+    };
     let layout = Layout::new(4, 1 << 16);
     let table = Table::heap_with(layout);
     let mut registry = Registry::new(layout, &model.metrics.buckets);
     let slots = Slots::register(&model, 1, &mut registry).unwrap();
     let certificates = Certificates::load(&model, None, None, 1_800_000_000).unwrap();
-    let plan = Plan { model, table, slots, certificates, demo: Vec::new(), instance: "sim".to_owned() };
+    let plan = Plan {
+        model,
+        table,
+        slots,
+        certificates,
+        demo: Vec::new(),
+        instance: "sim".to_owned(),
+    };
     let (leave, drain) = signal();
     let wall = || Duration::from_secs(1_800_000_000);
     let log = AccessLog::new(&AccessParams::default(), Sink::off(), seed, wall).unwrap();
     let column = table.column(1);
-    let thread = Thread { column, place: Place::ONLY, seed, log, wall, drain };
+    let thread = Thread {
+        column,
+        place: Place::ONLY,
+        seed,
+        log,
+        wall,
+        drain,
+    };
     let house = Rc::new(build::build(&plan, thread).unwrap());
     let socket = TcpListener::bind(FRONT.parse().unwrap()).unwrap();
     let (gate, reserve) = (Gate::new(1000), Reserve::new().unwrap());
     serve::accept(&house, 0, Listener::Tcp(socket), gate, reserve);
-    Proxy { house, leave, table, registry }
+    Proxy {
+        house,
+        leave,
+        table,
+        registry,
+    }
 }
 
 /// What a server does with each request head it gets.
@@ -106,7 +127,9 @@ fn server(addr: &str, reply: impl Fn(&str) -> Vec<u8> + 'static) -> Seen {
 async fn serve_one(mut stream: TcpStream, seen: Seen, reply: Reply) {
     let mut held = Vec::new();
     loop {
-        let Some(request) = read_message(&mut stream, &mut held).await else { return };
+        let Some(request) = read_message(&mut stream, &mut held).await else {
+            return;
+        };
         let answer = reply(&request);
         seen.requests.borrow_mut().push(request);
         if answer.is_empty() || stream.write_all(&answer).await.is_err() {
@@ -122,7 +145,9 @@ async fn read_message(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<Stri
         let text = String::from_utf8_lossy(held).into_owned();
         if let Some(head) = text.find("\r\n\r\n").map(|at| at + 4) {
             let lower = text[..head].to_lowercase();
-            let length = lower.lines().find_map(|l| l.strip_prefix("content-length: "));
+            let length = lower
+                .lines()
+                .find_map(|l| l.strip_prefix("content-length: "));
             let end = match length {
                 Some(n) => Some(head + n.trim().parse::<usize>().unwrap()),
                 None if lower.contains("transfer-encoding: chunked") => {
@@ -144,11 +169,20 @@ async fn read_message(stream: &mut TcpStream, held: &mut Vec<u8>) -> Option<Stri
 }
 
 fn ok(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
 }
 
 async fn connect() -> TcpStream {
-    TcpStream::connect(FRONT.parse::<SocketAddr>().unwrap(), &ConnectOpts::default()).await.unwrap()
+    TcpStream::connect(
+        FRONT.parse::<SocketAddr>().unwrap(),
+        &ConnectOpts::default(),
+    )
+    .await
+    .unwrap()
 }
 
 struct Client {
@@ -158,7 +192,10 @@ struct Client {
 
 impl Client {
     async fn new() -> Self {
-        Self { stream: connect().await, held: Vec::new() }
+        Self {
+            stream: connect().await,
+            held: Vec::new(),
+        }
     }
 
     async fn send(&mut self, bytes: &str) {
@@ -170,7 +207,8 @@ impl Client {
     }
 
     async fn get(&mut self, path: &str) -> Option<String> {
-        self.send(&format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n")).await;
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: example.org\r\n\r\n"))
+            .await;
         self.response().await
     }
 }
@@ -195,8 +233,16 @@ fn requests_are_forwarded_and_connections_are_kept() {
             assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
             assert!(response.ends_with("\r\n\r\nhello"), "{response}");
         }
-        assert_eq!(seen.connections.get(), 1, "one kept connection carries them all");
+        assert_eq!(
+            seen.connections.get(),
+            1,
+            "one kept connection carries them all"
+        );
         let requests = seen.requests.borrow();
-        assert!(requests[7].starts_with("GET /7 HTTP/1.1\r\nHost: example.org\r\n"), "{}", requests[7]);
+        assert!(
+            requests[7].starts_with("GET /7 HTTP/1.1\r\nHost: example.org\r\n"),
+            "{}",
+            requests[7]
+        );
     });
 }

@@ -95,17 +95,31 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
             servers.push(Server::new(server.clone(), params.pool, connector, metrics));
         }
         let metrics = slots.0.bind(&thread.column);
-        upstreams.push(Rc::new(Upstream::new(params, servers, metrics, thread.place)));
+        upstreams.push(Rc::new(Upstream::new(
+            params,
+            servers,
+            metrics,
+            thread.place,
+        )));
         upstream_tls.push(tls);
     }
     let routes = routes(plan, &upstreams, &thread.column)?;
     let shared = Rc::new(shared(plan, thread.seed, &thread));
     *shared.log.borrow_mut() = Some(thread.log);
-    let names: Vec<&str> = plan.model.listeners.iter().map(|l| l.http.name.as_str()).collect();
+    let names: Vec<&str> = plan
+        .model
+        .listeners
+        .iter()
+        .map(|l| l.http.name.as_str())
+        .collect();
     let router = Rc::new(Router::new(&names, &plan.model.routes));
     let mut fronts = Vec::with_capacity(plan.model.listeners.len());
-    for (index, (listener, slots)) in
-        plan.model.listeners.iter().zip(&plan.slots.listeners).enumerate()
+    for (index, (listener, slots)) in plan
+        .model
+        .listeners
+        .iter()
+        .zip(&plan.slots.listeners)
+        .enumerate()
     {
         let service = Rc::new(Service {
             params: listener.http.clone(),
@@ -117,10 +131,19 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
             metrics: slots.bind(&thread.column),
             shared: Rc::clone(&shared),
         });
-        fronts.push(Rc::new(Front { service, tls: tls_server(plan, listener, &catalog)? }));
+        fronts.push(Rc::new(Front {
+            service,
+            tls: tls_server(plan, listener, &catalog)?,
+        }));
     }
     let catalog = RefCell::new(catalog);
-    Ok(House { shared, fronts, upstreams, upstream_tls, catalog })
+    Ok(House {
+        shared,
+        fronts,
+        upstreams,
+        upstream_tls,
+        catalog,
+    })
 }
 
 fn endpoint(plan: &Plan, address: &ServerAddress) -> Result<Endpoint, String> {
@@ -129,14 +152,21 @@ fn endpoint(plan: &Plan, address: &ServerAddress) -> Result<Endpoint, String> {
         ServerAddress::Demo(number) => {
             let found = plan.demo.iter().find(|(demo, _)| demo == number);
             let (_, addr) = found.ok_or_else(|| format!("demo server {number} does not run"))?;
-            Ok(Endpoint::Tcp { host: Host::Ip(addr.ip()), port: addr.port() })
+            Ok(Endpoint::Tcp {
+                host: Host::Ip(addr.ip()),
+                port: addr.port(),
+            })
         }
     }
 }
 
 fn shared(plan: &Plan, seed: u64, thread: &Thread) -> Shared {
-    let retry_buffer =
-        plan.model.listeners.iter().map(|listener| listener.http.limits.retry_buffer).max();
+    let retry_buffer = plan
+        .model
+        .listeners
+        .iter()
+        .map(|listener| listener.http.limits.retry_buffer)
+        .max();
     Shared {
         draining: Cell::new(false),
         connections: RefCell::new(Slab::new()),
@@ -152,8 +182,10 @@ fn shared(plan: &Plan, seed: u64, thread: &Thread) -> Shared {
 }
 
 fn routes(plan: &Plan, upstreams: &[Rc<Upstream>], column: &Column) -> Result<Rc<[Route]>, String> {
-    let by_name: HashMap<&str, &Rc<Upstream>> =
-        upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect();
+    let by_name: HashMap<&str, &Rc<Upstream>> = upstreams
+        .iter()
+        .map(|upstream| (upstream.name.as_str(), upstream))
+        .collect();
     let mut routes = Vec::with_capacity(plan.model.routes.len());
     for (params, slots) in plan.model.routes.iter().zip(&plan.slots.routes) {
         routes.push(Route {
@@ -174,7 +206,11 @@ fn action(params: &RouteParams) -> Result<Action, String> {
                 .map_err(|error| format!("route {}: {error:?}", params.name))?;
             Action::Answer(Answer::Redirect(redirect))
         }
-        ActionParams::Respond { status, body, content_type } => Action::Answer(Answer::Respond {
+        ActionParams::Respond {
+            status,
+            body,
+            content_type,
+        } => Action::Answer(Answer::Respond {
             status: *status,
             content_type: content_type.clone(),
             body: body.clone(),
@@ -186,7 +222,9 @@ fn targets(
     params: &RouteParams,
     upstreams: &HashMap<&str, &Rc<Upstream>>,
 ) -> Result<Vec<(Rc<Upstream>, u64)>, String> {
-    let ActionParams::Forward(targets) = &params.action else { return Ok(Vec::new()) };
+    let ActionParams::Forward(targets) = &params.action else {
+        return Ok(Vec::new());
+    };
     let mut sum = 0;
     targets
         .iter()
@@ -194,7 +232,10 @@ fn targets(
             sum += u64::from(target.weight);
             let upstream = upstreams.get(target.upstream.as_str());
             let upstream = upstream.ok_or_else(|| {
-                format!("route {}: there is no upstream {}", params.name, target.upstream)
+                format!(
+                    "route {}: there is no upstream {}",
+                    params.name, target.upstream
+                )
             })?;
             Ok((Rc::clone(upstream), sum))
         })
@@ -226,7 +267,9 @@ fn tls_server(
     listener: &Listener,
     catalog: &Catalog,
 ) -> Result<Option<TlsServer>, String> {
-    let Some(params) = &listener.tls else { return Ok(None) };
+    let Some(params) = &listener.tls else {
+        return Ok(None);
+    };
     let setup = server::Setup {
         listener: &listener.http.name,
         params,
@@ -234,7 +277,9 @@ fn tls_server(
         trust: plan.certificates.client_trust.get(&listener.http.name),
         ticket_words: plan.certificates.ticket_words,
     };
-    TlsServer::new(setup).map(Some).map_err(|e| format!("listener {}: {e}", listener.http.name))
+    TlsServer::new(setup)
+        .map(Some)
+        .map_err(|e| format!("listener {}: {e}", listener.http.name))
 }
 
 fn tls_client(
@@ -242,7 +287,9 @@ fn tls_client(
     params: &UpstreamParams,
     catalog: &Catalog,
 ) -> Result<Option<Rc<TlsClient>>, String> {
-    let Some(setup) = tls_client_setup(plan, params, catalog) else { return Ok(None) };
+    let Some(setup) = tls_client_setup(plan, params, catalog) else {
+        return Ok(None);
+    };
     let client = TlsClient::new(setup).map_err(|e| format!("upstream {}: {e}", params.name))?;
     Ok(Some(Rc::new(client)))
 }

@@ -62,22 +62,32 @@ impl Certificates {
             ticket_words,
             watcher: Watcher::default(),
         };
-        let context = Context { now, roots: &out.roots.subjects, state_dir: None };
+        let context = Context {
+            now,
+            roots: &out.roots.subjects,
+            state_dir: None,
+        };
         for params in &model.certificates {
             let old = previous.and_then(|previous| previous.bundles.get(&params.name));
             let loaded = load::load(params, old, context);
             if let (true, Some(finding)) = (loaded.is_broken(), loaded.findings.first()) {
-                return Err(format!("certificate {}: {}", params.name, describe(finding)));
+                return Err(format!(
+                    "certificate {}: {}",
+                    params.name,
+                    describe(finding)
+                ));
             }
             out.catalog.insert_parsed(&params.name, loaded.certificates);
             out.bundles.insert(params.name.clone(), loaded.bundle);
         }
         for (listener, ca, crl) in client_auth(model) {
-            let trust = read_trust(ca, crl, now).map_err(|e| format!("listener {listener}: {e}"))?;
+            let trust =
+                read_trust(ca, crl, now).map_err(|e| format!("listener {listener}: {e}"))?;
             out.client_trust.insert(listener.to_owned(), trust);
         }
         for (upstream, ca) in upstream_ca(model) {
-            let trust = read_trust(ca, &[], now).map_err(|e| format!("upstream {upstream}: {e}"))?;
+            let trust =
+                read_trust(ca, &[], now).map_err(|e| format!("upstream {upstream}: {e}"))?;
             out.upstream_trust.insert(upstream.to_owned(), trust);
         }
         out.watcher = Watcher::new(Fingerprints::take(out.files(model)));
@@ -87,7 +97,11 @@ impl Certificates {
     /// The first expiry of each certificate, in seconds since 1970.
     pub fn expiries(&self) -> impl Iterator<Item = (String, i64)> {
         self.bundles.keys().filter_map(|name| {
-            let first = self.catalog.get(name).map(|certificate| certificate.info.not_after).min()?;
+            let first = self
+                .catalog
+                .get(name)
+                .map(|certificate| certificate.info.not_after)
+                .min()?;
             Some((name.clone(), first))
         })
     }
@@ -123,10 +137,16 @@ impl Certificates {
             return changes;
         }
         let touches = |paths: &[&PathBuf]| {
-            changed.iter().any(|file| paths.iter().any(|path| file.starts_with(path)))
+            changed
+                .iter()
+                .any(|file| paths.iter().any(|path| file.starts_with(path)))
         };
         let subjects = self.roots.subjects.clone();
-        let context = Context { now, roots: &subjects, state_dir: None };
+        let context = Context {
+            now,
+            roots: &subjects,
+            state_dir: None,
+        };
         for params in &model.certificates {
             let concerned = match &params.source {
                 CertificateSource::Files { cert, key } => touches(&[cert, key]),
@@ -143,7 +163,9 @@ impl Certificates {
             if touches(&paths) {
                 let update = |trust: Trust| Update::ClientTrust(listener.to_owned(), trust);
                 match read_trust(ca, crl, now) {
-                    Ok(trust) => changes.take(format!("client CA of listener {listener}"), update(trust)),
+                    Ok(trust) => {
+                        changes.take(format!("client CA of listener {listener}"), update(trust))
+                    }
                     Err(error) => changes.refuse(listener, error),
                 }
             }
@@ -166,15 +188,21 @@ impl Certificates {
         context: Context<'_>,
         changes: &mut Changes,
     ) {
-        let Some(old) = self.bundles.get(&params.name) else { return };
+        let Some(old) = self.bundles.get(&params.name) else {
+            return;
+        };
         let loaded = load::load(params, Some(old), context);
         if let (true, Some(finding)) = (loaded.is_broken(), loaded.findings.first()) {
             changes.refuse(&params.name, describe(finding));
             return;
         }
         if let Some(delta) = loaded.bundle.delta(old) {
-            changes.take(format!("certificate {}", params.name), Update::Certificate(delta));
-            self.catalog.insert_parsed(&params.name, loaded.certificates);
+            changes.take(
+                format!("certificate {}", params.name),
+                Update::Certificate(delta),
+            );
+            self.catalog
+                .insert_parsed(&params.name, loaded.certificates);
             self.bundles.insert(params.name.clone(), loaded.bundle);
         }
     }

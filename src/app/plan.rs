@@ -43,20 +43,33 @@ impl Slots {
             let servers = (upstream.servers.iter())
                 .map(|server| ServerMetrics::register(registry, &[&upstream.name, &server.name]))
                 .collect::<Result<_, _>>()?;
-            upstreams.push((UpstreamMetrics::register(registry, &[&upstream.name])?, servers));
+            upstreams.push((
+                UpstreamMetrics::register(registry, &[&upstream.name])?,
+                servers,
+            ));
         }
         let workers = (0..workers)
             .map(|worker| WorkerMetrics::register(registry, &[&worker.to_string()]))
             .collect::<Result<_, _>>()?;
         let limits = LimitMetrics::register(registry, &[])?;
-        Ok(Self { listeners, routes, upstreams, workers, limits })
+        Ok(Self {
+            listeners,
+            routes,
+            upstreams,
+            workers,
+            limits,
+        })
     }
 
     /// How many words of a column the model needs: for the size of the table.
     #[must_use]
     pub fn words(model: &Model, workers: u32) -> usize {
         let bounds = model.metrics.buckets.len();
-        let servers: usize = model.upstreams.iter().map(|upstream| upstream.servers.len()).sum();
+        let servers: usize = model
+            .upstreams
+            .iter()
+            .map(|upstream| upstream.servers.len())
+            .sum();
         model.listeners.len() * ListenerMetrics::words(bounds)
             + model.routes.len() * RouteMetrics::words(bounds)
             + model.upstreams.len() * UpstreamMetrics::words(bounds)

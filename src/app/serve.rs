@@ -17,8 +17,8 @@ use crate::base::time::Instant;
 use crate::http::service::{Connection, Origin, Service, Stage};
 use crate::http::session;
 use crate::io::Stream;
-use crate::log::params::Output;
 use crate::log::Sink;
+use crate::log::params::Output;
 use crate::metric::bundle::WorkerMetrics;
 use crate::metric::label::{Handshake, Limit, TlsVersion};
 use crate::net::Conn;
@@ -34,8 +34,14 @@ const IDLE_CLOSE_SPREAD_MS: u64 = 2000;
 
 /// Accepts from one socket until the drain begins.
 pub fn accept(house: &Rc<House>, front: usize, listener: Listener, gate: Gate, reserve: Reserve) {
-    let Some(front) = house.fronts.get(front).map(Rc::clone) else { return };
-    let options = Options { gate, reserve, drain: house.shared.drain.clone() };
+    let Some(front) = house.fronts.get(front).map(Rc::clone) else {
+        return;
+    };
+    let options = Options {
+        gate,
+        reserve,
+        drain: house.shared.drain.clone(),
+    };
     let service = Rc::clone(&front.service);
     rt::spawn(async move {
         let connected = |conn: Conn, peer, permit| connected(&front, conn, peer, permit);
@@ -47,7 +53,10 @@ pub fn accept(house: &Rc<House>, front: usize, listener: Listener, gate: Gate, r
 
 fn note(service: &Service, event: Event) {
     let (limit, text) = match event {
-        Event::Full => (Limit::WorkerConnections, "the worker holds as many connections as it may"),
+        Event::Full => (
+            Limit::WorkerConnections,
+            "the worker holds as many connections as it may",
+        ),
         Event::Exhausted => (Limit::OpenFiles, "no descriptor is left: accepting pauses"),
         Event::Refused => {
             service.count_refused(Reason::TooManyConnections);
@@ -69,15 +78,30 @@ fn connected(front: &Rc<Front>, conn: Conn, peer: Option<SocketAddr>, permit: Pe
         shared.limits.hits.inc(Limit::ClientConnections);
         return;
     }
-    let key = shared.connections.borrow_mut().insert(Connection::new(peer.map(|p| p.ip())));
+    let key = shared
+        .connections
+        .borrow_mut()
+        .insert(Connection::new(peer.map(|p| p.ip())));
     let held = service.metrics.active.hold();
-    let guard = Guard { service: Rc::clone(service), key, _permit: permit, _held: held };
+    let guard = Guard {
+        service: Rc::clone(service),
+        key,
+        _permit: permit,
+        _held: held,
+    };
     let front = Rc::clone(front);
     let task = rt::spawn(async move {
-        let origin = Origin { peer, local: conn.local_addr(), tls: None, key: guard.key };
+        let origin = Origin {
+            peer,
+            local: conn.local_addr(),
+            tls: None,
+            key: guard.key,
+        };
         // Boxed, because it is much larger than a connection that waits.
         if front.tls.is_some() {
-            let Some((conn, origin)) = Box::pin(handshake(&front, conn, origin)).await else { return };
+            let Some((conn, origin)) = Box::pin(handshake(&front, conn, origin)).await else {
+                return;
+            };
             session::serve(conn, Rc::clone(&front.service), origin).await;
         } else {
             session::serve(conn, Rc::clone(&front.service), origin).await;
@@ -117,7 +141,11 @@ async fn handshake(front: &Front, conn: Conn, mut origin: Origin) -> Option<(Con
     metrics.handshake_duration.observe(rt::now() - start);
     let conn = Conn::Tls(Box::new(stream));
     if let Some(facts) = conn.tls_facts() {
-        metrics.handshakes.inc(if facts.resumed { Handshake::Resumed } else { Handshake::Full });
+        metrics.handshakes.inc(if facts.resumed {
+            Handshake::Resumed
+        } else {
+            Handshake::Full
+        });
         let version = match facts.version {
             "TLSv1.2" => TlsVersion::Tls12,
             _ => TlsVersion::Tls13,
@@ -219,7 +247,10 @@ pub fn update(house: &House, plan: &Plan, bytes: &[u8]) -> Result<(), String> {
             refresh_clients(house, plan, None)
         }
         Update::ClientTrust(listener, trust) => {
-            let front = house.fronts.iter().find(|f| f.service.params.name == listener);
+            let front = house
+                .fronts
+                .iter()
+                .find(|f| f.service.params.name == listener);
             match front.and_then(|front| front.tls.as_ref()) {
                 Some(tls) => tls.set_trust(&trust).map_err(|fault| fault.to_string()),
                 None => Ok(()),
@@ -247,7 +278,8 @@ fn refresh_clients(
             }
             setup.trust = Some(trust);
         }
-        tls.refresh(setup).map_err(|fault| format!("upstream {}: {fault}", params.name))?;
+        tls.refresh(setup)
+            .map_err(|fault| format!("upstream {}: {fault}", params.name))?;
     }
     Ok(())
 }
@@ -266,9 +298,13 @@ pub fn publish(house: &Rc<House>, metrics: WorkerMetrics) {
 
 /// Writes the numbers of the worker down.
 pub fn publish_once(house: &House, metrics: &WorkerMetrics) {
-    metrics.connections.set(house.shared.connections.borrow().len() as u64);
+    metrics
+        .connections
+        .set(house.shared.connections.borrow().len() as u64);
     let buffers = crate::io::buf::stats();
-    metrics.buffer_bytes.set((buffers.in_use + buffers.spare) as u64);
+    metrics
+        .buffer_bytes
+        .set((buffers.in_use + buffers.spare) as u64);
     metrics.retry_bytes.set(house.shared.kept.in_use());
     if let Some(log) = house.shared.log.borrow_mut().as_mut() {
         log.flush_due(rt::now());
@@ -299,12 +335,7 @@ pub async fn next_command<C>(
 }
 
 /// Goes on with another access log file.
-pub fn reopen_access_log(
-    house: &House,
-    sink: &Sink,
-    output: &Output,
-    logs: &[(PathBuf, OwnedFd)],
-) {
+pub fn reopen_access_log(house: &House, sink: &Sink, output: &Output, logs: &[(PathBuf, OwnedFd)]) {
     flush_log(house);
     let Output::File(path) = output else { return };
     if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path) {

@@ -34,7 +34,7 @@ pub use reload::reload_notes;
 pub use schema::schema;
 pub use source::Sources;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use finding::Findings;
 use include::Loader;
@@ -49,6 +49,9 @@ pub struct Loaded {
     pub findings: Vec<Finding>,
     /// The files.
     pub sources: Sources,
+    /// `master.pid_file`, as far as it could be read even where something else is wrong: a running
+    /// master is told about a broken file, too.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// Reads and checks a file with its includes, the environment and this host.
@@ -80,6 +83,11 @@ pub fn load_str(name: &str, text: &str) -> Loaded {
 }
 
 fn finish(loader: Loader<'_>, tree: &Table, options: Options) -> Loaded {
+    let pid_file = (tree
+        .table("master")
+        .and_then(|master| master.get("pid_file")))
+    .and_then(|node| node.text())
+    .map(PathBuf::from);
     let Loader {
         sources,
         mut findings,
@@ -94,6 +102,7 @@ fn finish(loader: Loader<'_>, tree: &Table, options: Options) -> Loaded {
             model: None,
             findings: findings.into_sorted(),
             sources,
+            pid_file,
         };
     }
     shape::check(tree, &sources, &mut findings);
@@ -104,5 +113,6 @@ fn finish(loader: Loader<'_>, tree: &Table, options: Options) -> Loaded {
         model,
         findings: findings.into_sorted(),
         sources,
+        pid_file,
     }
 }

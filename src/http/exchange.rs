@@ -9,13 +9,14 @@ use std::time::Duration;
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::answer::AnswerContext;
-use crate::http::reply::Answer;
-use crate::http::edit::{Persistence, ResponseRules, max_forwards};
-use crate::http::redirect::Redirect;
 use crate::http::client_addr::Client;
+use crate::http::edit::{Persistence, ResponseRules, max_forwards};
 use crate::http::forward;
 use crate::http::normalize;
+use crate::http::pump::Source;
 use crate::http::record;
+use crate::http::redirect::Redirect;
+use crate::http::reply::Answer;
 use crate::http::request_id::RequestId;
 use crate::http::router::{Ask, Miss};
 use crate::http::scratch::Scratch;
@@ -26,11 +27,10 @@ use crate::http::trace::{Hop, Trace};
 use crate::http::tunnel::{Opened, Tunnel};
 use crate::http::wire::Wire;
 use crate::io::buf::Buf;
-use crate::http::pump::Source;
 use crate::metric::Held;
 use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
-use crate::proto::http1::body::Decoder;
 use crate::proto::http1::Side;
+use crate::proto::http1::body::Decoder;
 use crate::rt;
 use crate::upstream::group::Upstream;
 
@@ -142,7 +142,10 @@ impl Exchange {
             is_first: session.requests <= 1,
             client: Client::default(),
             id: RequestId::generate(0),
-            trace: Hop { trace: Trace::create(1, 1), continued: false },
+            trace: Hop {
+                trace: Trace::create(1, 1),
+                continued: false,
+            },
             seen: Seen {
                 route: None,
                 upstream: None,
@@ -166,7 +169,9 @@ impl Exchange {
     /// The route, once it is known.
     #[must_use]
     pub fn route(&self) -> Option<&Route> {
-        self.seen.route.and_then(|route| self.service.routes.get(route))
+        self.seen
+            .route
+            .and_then(|route| self.service.routes.get(route))
     }
 
     /// The entry of the connection in the service's list.
@@ -196,7 +201,10 @@ impl Exchange {
                 route.params.timeouts.upgraded_idle,
                 route.params.drain_timeout.unwrap_or(shared.drain_upgraded),
             ),
-            None => (self.service.params.timeouts.upgraded_idle, shared.drain_upgraded),
+            None => (
+                self.service.params.timeouts.upgraded_idle,
+                shared.drain_upgraded,
+            ),
         }
     }
 
@@ -261,7 +269,9 @@ impl Exchange {
             }
             Err(Miss::Method) => {
                 let mut allow = Vec::new();
-                self.service.router.allow(self.service.index, &ask, &mut allow);
+                self.service
+                    .router
+                    .allow(self.service.index, &ask, &mut allow);
                 Err(Answer::MethodNotAllowed(allow))
             }
             Err(Miss::NoRoute) => Err(Answer::Error(Reason::NoRoute)),
@@ -300,7 +310,10 @@ impl Exchange {
     /// The header rules of the route on this listener.
     #[must_use]
     pub fn rules(&self) -> Option<&Rules> {
-        self.seen.route.and_then(|route| self.service.rules.get(route)).and_then(Option::as_ref)
+        self.seen
+            .route
+            .and_then(|route| self.service.rules.get(route))
+            .and_then(Option::as_ref)
     }
 
     /// Bytes moved on the client's connection since the request began.
@@ -332,9 +345,17 @@ impl Exchange {
         let context = AnswerContext {
             version: head.version,
             head_request: head.method == Method::Head,
-            persistence: if keep { Persistence::Keep } else { Persistence::Close },
+            persistence: if keep {
+                Persistence::Keep
+            } else {
+                Persistence::Close
+            },
             date: &date,
-            request_id: self.service.params.request_id_response.then_some(self.id.as_bytes()),
+            request_id: self
+                .service
+                .params
+                .request_id_response
+                .then_some(self.id.as_bytes()),
         };
         let facts = self.facts(head, path);
         let plain = ResponseRules::default();
@@ -352,18 +373,22 @@ impl Exchange {
     }
 
     /// Does what the route says.
-    async fn act(
-        &mut self,
-        wire: &mut Wire,
-        scratch: &mut Scratch,
-        timer: &mut rt::Timer,
-    ) -> Step {
+    async fn act(&mut self, wire: &mut Wire, scratch: &mut Scratch, timer: &mut rt::Timer) -> Step {
         let service = Rc::clone(&self.service);
         if service.params.redirect_to_https && !service.params.tls {
-            return self.answer(wire, scratch, timer, &Answer::Redirect(Redirect::to_https())).await;
+            return self
+                .answer(
+                    wire,
+                    scratch,
+                    timer,
+                    &Answer::Redirect(Redirect::to_https()),
+                )
+                .await;
         }
         let Some(route) = self.seen.route.and_then(|route| service.routes.get(route)) else {
-            return self.answer(wire, scratch, timer, &Answer::Error(Reason::Internal)).await;
+            return self
+                .answer(wire, scratch, timer, &Answer::Error(Reason::Internal))
+                .await;
         };
         self.in_flight = Some(route.metrics.in_flight.hold());
         match &route.action {
@@ -411,7 +436,9 @@ pub async fn refuse(
     scratch.request.clear();
     exchange.client = Client::decide(exchange.origin.peer_ip(), &[], b"", &service.trusted);
     exchange.id = RequestId::generate(service.shared.rng.borrow_mut().wide());
-    exchange.answer(wire, &mut scratch, timer, &Answer::Error(reason)).await;
+    exchange
+        .answer(wire, &mut scratch, timer, &Answer::Error(reason))
+        .await;
     exchange.note_traffic(wire);
     exchange.finish(&scratch.request);
     scratch.keep();
@@ -461,7 +488,11 @@ pub async fn run(
     match step {
         Step::Tunnel(opened) => {
             let head = std::mem::take(&mut scratch.request);
-            After::Tunnel(Box::new(Tunnel { exchange, head, opened }))
+            After::Tunnel(Box::new(Tunnel {
+                exchange,
+                head,
+                opened,
+            }))
         }
         Step::Abort => {
             exchange.finish(&scratch.request);
@@ -470,7 +501,11 @@ pub async fn run(
         Step::Sent => {
             exchange.finish(&scratch.request);
             let done = wire.is_last() || discard_body(wire, &service, timer).await;
-            if exchange.may_go_on && done { After::KeepAlive } else { After::Close }
+            if exchange.may_go_on && done {
+                After::KeepAlive
+            } else {
+                After::Close
+            }
         }
     }
 }

@@ -7,7 +7,6 @@ use std::task::Poll;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
-use crate::http::reply::{Answer, CONTINUE};
 use crate::http::edit::{
     Persistence, RequestContext, ResponseContext, client_body, write_early_hints,
     write_request_head, write_response_head,
@@ -17,6 +16,7 @@ use crate::http::kept::Kept;
 use crate::http::normalize;
 use crate::http::params::Timeouts;
 use crate::http::pump::TrailerPolicy;
+use crate::http::reply::{Answer, CONTINUE};
 use crate::http::scratch::Scratch;
 use crate::http::service::Route;
 use crate::http::transfer::{End, Fault, Responder, Terms, Times, Transfer};
@@ -67,12 +67,22 @@ pub async fn run(
     timer: &mut rt::Timer,
 ) -> Step {
     let service = Rc::clone(&exchange.service);
-    let Some(route) = exchange.seen.route.and_then(|route| service.routes.get(route)) else {
-        return exchange.answer(wire, scratch, timer, &Answer::Error(Reason::Internal)).await;
+    let Some(route) = exchange
+        .seen
+        .route
+        .and_then(|route| service.routes.get(route))
+    else {
+        return exchange
+            .answer(wire, scratch, timer, &Answer::Error(Reason::Internal))
+            .await;
     };
-    let upstream = route.upstream(&mut service.shared.rng.borrow_mut()).map(Rc::clone);
+    let upstream = route
+        .upstream(&mut service.shared.rng.borrow_mut())
+        .map(Rc::clone);
     let Some(upstream) = upstream else {
-        return exchange.answer(wire, scratch, timer, &Answer::Error(Reason::NoServer)).await;
+        return exchange
+            .answer(wire, scratch, timer, &Answer::Error(Reason::NoServer))
+            .await;
     };
     exchange.seen.upstream = Some(Rc::clone(&upstream));
     upstream.budget.borrow_mut().request(rt::now());
@@ -81,9 +91,19 @@ pub async fn run(
     let limit = route.params.buffering.request;
     if !whole && limit > 0 {
         let continues = scratch.request.expect_continue;
-        if let Err(reason) = keep(&mut kept, wire, continues, limit, &route.params.timeouts, timer).await
+        if let Err(reason) = keep(
+            &mut kept,
+            wire,
+            continues,
+            limit,
+            &route.params.timeouts,
+            timer,
+        )
+        .await
         {
-            return exchange.answer(wire, scratch, timer, &Answer::Error(reason)).await;
+            return exchange
+                .answer(wire, scratch, timer, &Answer::Error(reason))
+                .await;
         }
     }
     let total = match route.params.timeouts.total {
@@ -92,7 +112,15 @@ pub async fn run(
     };
     let policy = route.params.retry.clone();
     let (tried, retries) = (Tried::new(), 0);
-    let mut course = Course { exchange, route, upstream, policy, tried, retries, total };
+    let mut course = Course {
+        exchange,
+        route,
+        upstream,
+        policy,
+        tried,
+        retries,
+        total,
+    };
     loop {
         match course.attempt(wire, scratch, timer, &kept).await {
             Next::Again => {
@@ -104,7 +132,10 @@ pub async fn run(
             }
             Next::Over(step) => return step,
             Next::Answer(reason) => {
-                return course.exchange.answer(wire, scratch, timer, &Answer::Error(reason)).await;
+                return course
+                    .exchange
+                    .answer(wire, scratch, timer, &Answer::Error(reason))
+                    .await;
             }
         }
     }
@@ -164,8 +195,10 @@ impl Course<'_> {
     ) -> Next {
         let timeouts = &self.route.params.timeouts;
         self.exchange.seen.attempts += 1;
-        let leased =
-            self.upstream.lease(&mut self.tried, timeouts.connect, timeouts.tls).await;
+        let leased = self
+            .upstream
+            .lease(&mut self.tried, timeouts.connect, timeouts.tls)
+            .await;
         let leased = match leased {
             Ok(leased) => leased,
             Err(refused) => return self.refused(refused, &scratch.request, kept, wire),
@@ -179,20 +212,36 @@ impl Course<'_> {
         }
         let (lease, reused) = (leased.lease, leased.reused);
         let (end, times, reusable) = self.transfer(wire, &mut back, scratch, timer, kept).await;
-        self.exchange.seen.first_byte =
-            times.first_byte.map(|at| at - self.exchange.started).or(self.exchange.seen.first_byte);
+        self.exchange.seen.first_byte = times
+            .first_byte
+            .map(|at| at - self.exchange.started)
+            .or(self.exchange.seen.first_byte);
         let body = body_in_hand(kept, wire);
-        self.after(end, Held { lease, reused, reusable }, back, body, scratch)
+        self.after(
+            end,
+            Held {
+                lease,
+                reused,
+                reusable,
+            },
+            back,
+            body,
+            scratch,
+        )
     }
 
     fn refused(&mut self, refused: Refused, head: &RequestHead, kept: &Kept, wire: &Wire) -> Next {
         if refused.server.is_some() {
             self.exchange.seen.server = refused.server;
         }
-        let again = refused.outcome.is_some_and(|outcome| {
-            self.may_retry(outcome, head.method, body_in_hand(kept, wire))
-        });
-        if again { Next::Again } else { Next::Answer(refused.reason) }
+        let again = refused
+            .outcome
+            .is_some_and(|outcome| self.may_retry(outcome, head.method, body_in_hand(kept, wire)));
+        if again {
+            Next::Again
+        } else {
+            Next::Answer(refused.reason)
+        }
     }
 
     fn may_retry(&self, outcome: Outcome, method: Method, body: Body) -> bool {
@@ -204,7 +253,9 @@ impl Course<'_> {
             client_gone: false,
             deadline: self.total,
         };
-        self.policy.decide(&attempt, &mut self.upstream.budget.borrow_mut(), rt::now()).is_ok()
+        self.policy
+            .decide(&attempt, &mut self.upstream.budget.borrow_mut(), rt::now())
+            .is_ok()
     }
 
     /// Writes the request head for the server into the outbox of `back`.
@@ -217,7 +268,10 @@ impl Course<'_> {
         let path = normalize::choose(self.route.params.normalize, received, normal)?;
         let mut rewritten = Vec::new();
         let path = normalize::rewrite(path, &self.route.params.path, &mut rewritten)?;
-        let server = exchange.seen.server.and_then(|index| self.upstream.server(index));
+        let server = exchange
+            .seen
+            .server
+            .and_then(|index| self.upstream.server(index));
         let facts = exchange.facts(head, normal.path);
         let cx = RequestContext {
             facts: &facts,
@@ -243,7 +297,10 @@ impl Course<'_> {
             Upgrade::Other(span) => span.of(self.exchange.bytes.get()),
         };
         let allowed = &self.route.params.upgrade;
-        allowed.iter().any(|entry| entry.as_bytes().eq_ignore_ascii_case(name)).then_some(name)
+        allowed
+            .iter()
+            .any(|entry| entry.as_bytes().eq_ignore_ascii_case(name))
+            .then_some(name)
     }
 
     fn request_trailers(&self, head: &RequestHead) -> TrailerPolicy {
@@ -273,10 +330,18 @@ impl Course<'_> {
             timeouts: &self.route.params.timeouts,
             min_rate: service.params.min_rate,
             method: head.method,
-            upgrade: if self.upgrade(head).is_some() { head.upgrade } else { Upgrade::None },
+            upgrade: if self.upgrade(head).is_some() {
+                head.upgrade
+            } else {
+                Upgrade::None
+            },
             expects_continue: head.expect_continue,
             request_trailers: self.request_trailers(head),
-            response_trailers: if trailers { TrailerPolicy::Forward } else { TrailerPolicy::Drop },
+            response_trailers: if trailers {
+                TrailerPolicy::Forward
+            } else {
+                TrailerPolicy::Drop
+            },
             total: self.total,
         };
         let mut reply = Reply {
@@ -285,15 +350,31 @@ impl Course<'_> {
             text: &mut scratch.text,
             kept,
         };
-        let mut transfer =
-            Transfer::new(&terms, (wire, back), kept, (&mut scratch.response, &mut reply), timer);
+        let mut transfer = Transfer::new(
+            &terms,
+            (wire, back),
+            kept,
+            (&mut scratch.response, &mut reply),
+            timer,
+        );
         let end = (&mut transfer).await;
         (end, transfer.times(), transfer.is_back_reusable())
     }
 
     /// What the end of an attempt means for the server, the client and the next attempt.
-    fn after(&mut self, end: End, held: Held, back: Wire, body: Body, scratch: &mut Scratch) -> Next {
-        let Held { mut lease, reused, reusable } = held;
+    fn after(
+        &mut self,
+        end: End,
+        held: Held,
+        back: Wire,
+        body: Body,
+        scratch: &mut Scratch,
+    ) -> Next {
+        let Held {
+            mut lease,
+            reused,
+            reusable,
+        } = held;
         let (_, sent) = back.traffic();
         self.count_attempt(&lease, end, &back);
         let (conn, unread, outbox) = back.into_parts();
@@ -308,7 +389,11 @@ impl Course<'_> {
             }
             End::Tunnel => {
                 lease.succeeded();
-                let opened = Opened { lease, back: conn, back_unread: unread };
+                let opened = Opened {
+                    lease,
+                    back: conn,
+                    back_unread: unread,
+                };
                 Next::Over(Step::Tunnel(Box::new(opened)))
             }
             End::Status(_) => {
@@ -381,7 +466,11 @@ fn outcome_of(fault: Fault, reused: bool, sent: u64) -> Outcome {
 
 /// Whether the request body can be sent (again) from its start (rule 15.3).
 fn body_in_hand(kept: &Kept, wire: &Wire) -> Body {
-    if kept.is_whole() || wire.taken() == kept.len() { Body::Whole } else { Body::Partial }
+    if kept.is_whole() || wire.taken() == kept.len() {
+        Body::Whole
+    } else {
+        Body::Partial
+    }
 }
 
 /// Writes response heads to the client.
@@ -396,10 +485,18 @@ impl Responder for Reply<'_, '_> {
     fn is_retried(&mut self, status: u16, front: &Wire) -> bool {
         let covered = self.course.policy.on_status.contains(&status);
         let body = body_in_hand(self.kept, front);
-        covered && self.course.may_retry(Outcome::Status(status), self.request.method, body)
+        covered
+            && self
+                .course
+                .may_retry(Outcome::Status(status), self.request.method, body)
     }
 
-    fn interim(&mut self, head: &ResponseHead, bytes: &[u8], front: &mut Wire) -> Result<(), Reason> {
+    fn interim(
+        &mut self,
+        head: &ResponseHead,
+        bytes: &[u8],
+        front: &mut Wire,
+    ) -> Result<(), Reason> {
         if self.course.route.params.early_hints {
             write_early_hints(front.outbox(), head, bytes, self.request.version)?;
         }
@@ -412,8 +509,7 @@ impl Responder for Reply<'_, '_> {
         let exchange = &mut *self.course.exchange;
         exchange.seen.status = head.status;
         exchange.may_go_on &= request.keep_alive && body != BodyKind::UntilClose;
-        let normal =
-            normalize::normalize(request.path_bytes(exchange.bytes.get()), self.text)?;
+        let normal = normalize::normalize(request.path_bytes(exchange.bytes.get()), self.text)?;
         let mut facts = exchange.facts(request, normal.path);
         facts.status = head.status;
         let keep = exchange.may_go_on;
@@ -429,7 +525,11 @@ impl Responder for Reply<'_, '_> {
             facts: &facts,
             version: request.version,
             body,
-            persistence: if keep { Persistence::Keep } else { Persistence::Close },
+            persistence: if keep {
+                Persistence::Keep
+            } else {
+                Persistence::Close
+            },
             upgrade,
             trailers: self.course.route.params.trailers && request.te_trailers,
             date: &exchange.service.shared.date(),

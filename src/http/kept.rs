@@ -21,7 +21,10 @@ impl Budget {
     /// A budget of `bytes`.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
-        Self { left: Rc::new(Cell::new(bytes)), all: bytes }
+        Self {
+            left: Rc::new(Cell::new(bytes)),
+            all: bytes,
+        }
     }
 
     /// Bytes that are kept now.
@@ -55,7 +58,11 @@ impl Kept {
     /// Nothing kept; `whole` says that there is no body at all.
     #[must_use]
     pub const fn empty(budget: Budget, whole: bool) -> Self {
-        Self { bytes: Vec::new(), budget, whole }
+        Self {
+            bytes: Vec::new(),
+            budget,
+            whole,
+        }
     }
 
     /// Whether the whole body is here, so that the request can be sent again.
@@ -103,7 +110,11 @@ impl Kept {
 
     /// The body from its start: what is kept, then what `wire` still receives.
     pub const fn replay<'a>(&'a self, at: &'a mut usize, wire: &'a mut Wire) -> Replay<'a> {
-        Replay { kept: self, at, wire }
+        Replay {
+            kept: self,
+            at,
+            wire,
+        }
     }
 }
 
@@ -136,7 +147,11 @@ impl Source for Replay<'_> {
 
     fn data(&self) -> &[u8] {
         let rest = self.rest();
-        if rest.is_empty() && !self.kept.whole { self.wire.data() } else { rest }
+        if rest.is_empty() && !self.kept.whole {
+            self.wire.data()
+        } else {
+            rest
+        }
     }
 
     fn consume(&mut self, n: usize) {

@@ -100,7 +100,11 @@ pub fn poll_pump<A: Source, B: Sink>(
             }
         }
         let (data, last) = (from.data(), from.is_last());
-        let trailers = if policy == TrailerPolicy::Forward { from.trailers() } else { None };
+        let trailers = if policy == TrailerPolicy::Forward {
+            from.trailers()
+        } else {
+            None
+        };
         let taken = match to.poll_send(cx, data, last.then_some(End { trailers })) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(taken)) => taken,

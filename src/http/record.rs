@@ -19,7 +19,10 @@ struct Fields<'a> {
 impl Headers for Fields<'_> {
     fn value(&self, _place: usize, name: &str) -> Option<&[u8]> {
         let wanted = |f: &&Field| f.name.of(self.bytes).eq_ignore_ascii_case(name.as_bytes());
-        self.fields.iter().find(wanted).map(|field| field.value.of(self.bytes))
+        self.fields
+            .iter()
+            .find(wanted)
+            .map(|field| field.value.of(self.bytes))
     }
 }
 
@@ -27,13 +30,21 @@ impl Headers for Fields<'_> {
 pub fn write(exchange: &Exchange, head: &RequestHead) {
     count(exchange);
     let service = &exchange.service;
-    if exchange.route().is_some_and(|route| !route.params.access_log) {
+    if exchange
+        .route()
+        .is_some_and(|route| !route.params.access_log)
+    {
         return;
     }
     let mut log = service.shared.log.borrow_mut();
-    let Some(log) = log.as_mut().filter(|log| log.is_on()) else { return };
+    let Some(log) = log.as_mut().filter(|log| log.is_on()) else {
+        return;
+    };
     let bytes = exchange.bytes.get();
-    let fields = Fields { fields: &head.fields, bytes };
+    let fields = Fields {
+        fields: &head.fields,
+        bytes,
+    };
     let facts = exchange.facts(head, head.path_bytes(bytes));
     let traceparent = exchange.trace.trace.to_bytes();
     let seen = &exchange.seen;
@@ -64,7 +75,10 @@ pub fn write(exchange: &Exchange, head: &RequestHead) {
             body_sent: seen.payload_out,
         },
         durations: Durations {
-            tls: facts.tls.filter(|_| exchange.is_first).map(|tls| tls.handshake),
+            tls: facts
+                .tls
+                .filter(|_| exchange.is_first)
+                .map(|tls| tls.handshake),
             queue: waited.then_some(seen.queue),
             connect: waited.then_some(seen.connect),
             first_byte: seen.first_byte,

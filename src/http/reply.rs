@@ -40,9 +40,10 @@ impl Answer {
     pub const fn closes(&self) -> bool {
         match self {
             Self::Error(reason) => must_close(*reason) || matches!(reason, Reason::BodyTooLarge),
-            Self::MethodNotAllowed(_) | Self::Options | Self::Respond { .. } | Self::Redirect(_) => {
-                false
-            }
+            Self::MethodNotAllowed(_)
+            | Self::Options
+            | Self::Respond { .. }
+            | Self::Redirect(_) => false,
         }
     }
 
@@ -71,17 +72,31 @@ impl Answer {
     ) -> Result<u16, Reason> {
         match self {
             Self::Error(Reason::TraceRefused) => {
-                let extra = Extra { allow: Some(ALLOW), ..Extra::default() };
+                let extra = Extra {
+                    allow: Some(ALLOW),
+                    ..Extra::default()
+                };
                 Ok(write_error(out, Reason::TraceRefused, &extra, cx))
             }
             Self::Error(reason) => Ok(write_error(out, *reason, &Extra::default(), cx)),
             Self::MethodNotAllowed(allow) => {
-                let extra = Extra { allow: Some(allow), ..Extra::default() };
+                let extra = Extra {
+                    allow: Some(allow),
+                    ..Extra::default()
+                };
                 Ok(write_error(out, Reason::MethodNotAllowed, &extra, cx))
             }
             Self::Options => write_options(out, ALLOW, cx).map(|()| 204),
-            Self::Respond { status, content_type, body } => {
-                let respond = Respond { status: *status, content_type, body };
+            Self::Respond {
+                status,
+                content_type,
+                body,
+            } => {
+                let respond = Respond {
+                    status: *status,
+                    content_type,
+                    body,
+                };
                 write_respond(out, &respond, facts, rules, cx).map(|()| *status)
             }
             Self::Redirect(redirect) => {

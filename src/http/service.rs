@@ -9,13 +9,13 @@ use std::time::Duration;
 use slab::Slab;
 
 use crate::base::reason::Reason;
-use crate::base::time::Instant;
 use crate::base::rng::Rng;
-use crate::http::reply::Answer;
+use crate::base::time::Instant;
 use crate::http::client_addr::Networks;
 use crate::http::edit::{RequestRules, ResponseRules};
 use crate::http::kept;
 use crate::http::params::{ListenerParams, RouteParams};
+use crate::http::reply::Answer;
 use crate::http::router::Router;
 use crate::io::facts::TlsFacts;
 use crate::log::access::AccessLog;
@@ -79,8 +79,15 @@ impl Route {
     #[must_use]
     pub fn upstream(&self, rng: &mut Rng) -> Option<&Rc<Upstream>> {
         let all = self.targets.last().map_or(0, |(_, sum)| *sum);
-        let point = if self.targets.len() > 1 { rng.below(all) } else { 0 };
-        self.targets.iter().find(|(_, sum)| point < *sum).map(|(upstream, _)| upstream)
+        let point = if self.targets.len() > 1 {
+            rng.below(all)
+        } else {
+            0
+        };
+        self.targets
+            .iter()
+            .find(|(_, sum)| point < *sum)
+            .map(|(upstream, _)| upstream)
     }
 }
 
@@ -108,7 +115,11 @@ impl Connection {
     /// A new one.
     #[must_use]
     pub const fn new(address: Option<IpAddr>) -> Self {
-        Self { task: None, stage: Stage::Active, address }
+        Self {
+            task: None,
+            stage: Stage::Active,
+            address,
+        }
     }
 }
 
@@ -147,7 +158,11 @@ impl Dates {
     /// From a calendar clock.
     #[must_use]
     pub const fn new(wall: fn() -> Duration) -> Self {
-        Self { wall, text: Cell::new([0; LEN]), until: Cell::new(Instant::ZERO) }
+        Self {
+            wall,
+            text: Cell::new([0; LEN]),
+            until: Cell::new(Instant::ZERO),
+        }
     }
 
     /// The date of now.
@@ -190,7 +205,11 @@ impl Shared {
     }
 
     fn cut_at(&self, key: usize) {
-        let task = self.connections.borrow_mut().get_mut(key).and_then(|c| c.task.take());
+        let task = self
+            .connections
+            .borrow_mut()
+            .get_mut(key)
+            .and_then(|c| c.task.take());
         match task {
             Some(task) => task.abort(),
             // Its task is gone already: it must not be found again.
@@ -212,7 +231,9 @@ impl Shared {
         trusted: &Networks,
         peer: Option<SocketAddr>,
     ) -> bool {
-        let Some(ip) = peer.map(|addr| addr.ip().to_canonical()) else { return true };
+        let Some(ip) = peer.map(|addr| addr.ip().to_canonical()) else {
+            return true;
+        };
         let mut addresses = self.addresses.borrow_mut();
         let count = addresses.entry(ip).or_insert(0);
         let most = params.max_connections_per_ip;
@@ -225,8 +246,12 @@ impl Shared {
 
     /// The connection has ended.
     pub fn forget(&self, key: usize) {
-        let Some(connection) = self.connections.borrow_mut().try_remove(key) else { return };
-        let Some(ip) = connection.address.map(|ip| ip.to_canonical()) else { return };
+        let Some(connection) = self.connections.borrow_mut().try_remove(key) else {
+            return;
+        };
+        let Some(ip) = connection.address.map(|ip| ip.to_canonical()) else {
+            return;
+        };
         let mut addresses = self.addresses.borrow_mut();
         if let Some(count) = addresses.get_mut(&ip) {
             *count -= 1;

@@ -23,8 +23,8 @@ use crate::io::Stream;
 use crate::io::buf::Buf;
 use crate::net::Conn;
 use crate::proto::head::RequestHead;
-use crate::proto::http1::request::{self, RequestRules};
 use crate::proto::http1::Scan;
+use crate::proto::http1::request::{self, RequestRules};
 use crate::rt;
 
 /// How long a quiet connection keeps its working memory.
@@ -43,7 +43,11 @@ pub struct Session {
 /// Serves one accepted connection to its end. TLS is done already.
 pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
     let opened = rt::now();
-    let mut session = Session { origin, opened, requests: 0 };
+    let mut session = Session {
+        origin,
+        opened,
+        requests: 0,
+    };
     let mut conn = conn;
     let mut deadline = opened + service.params.timeouts.first_byte;
     loop {
@@ -114,7 +118,14 @@ async fn serve_active(
     let mut counted = (0, 0);
     let outcome = loop {
         let began = rt::now();
-        let head = read_head(&mut wire, &mut scratch.request, service, session, &mut timer).await;
+        let head = read_head(
+            &mut wire,
+            &mut scratch.request,
+            service,
+            session,
+            &mut timer,
+        )
+        .await;
         match head {
             Ok(started) => {
                 session.requests = session.requests.saturating_add(1);
@@ -147,7 +158,11 @@ async fn serve_active(
             Err(NoRequest::Closed) => break None,
             Err(NoRequest::Bad(reason)) => {
                 exchange::refuse(service, session, &mut wire, reason, began, &mut timer).await;
-                break if reason.status() == 0 { None } else { Some(After::Close) };
+                break if reason.status() == 0 {
+                    None
+                } else {
+                    Some(After::Close)
+                };
             }
         }
     };
@@ -182,7 +197,10 @@ async fn read_head(
     timer: &mut rt::Timer,
 ) -> Result<Instant, NoRequest> {
     let timeouts = &service.params.timeouts;
-    let rules = RequestRules { tls: service.params.tls, underscores: service.params.underscores };
+    let rules = RequestRules {
+        tls: service.params.tls,
+        underscores: service.params.underscores,
+    };
     let limits = &service.params.limits.parser;
     let mut scan = Scan::default();
     let quiet_since = rt::now();
@@ -207,7 +225,8 @@ async fn read_head(
         };
         timer.set(deadline);
         let more = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = wire.poll_read_more(cx, limits.request_head as usize + 1) {
+            if let Poll::Ready(outcome) = wire.poll_read_more(cx, limits.request_head as usize + 1)
+            {
                 return Poll::Ready(Some(outcome));
             }
             timer.poll(cx).map(|()| None)
@@ -220,7 +239,11 @@ async fn read_head(
             (None, Some(_)) => return Err(NoRequest::Bad(Reason::HeadTimeout)),
             (None, None) if rt::now() >= idle => {
                 let first = session.requests == 0;
-                let reason = if first { Reason::FirstByteTimeout } else { Reason::IdleTimeout };
+                let reason = if first {
+                    Reason::FirstByteTimeout
+                } else {
+                    Reason::IdleTimeout
+                };
                 return Err(NoRequest::Bad(reason));
             }
             (None, None) => return Err(NoRequest::Quiet(idle)),

@@ -13,8 +13,8 @@ use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::kept::Kept;
 use crate::http::params::{MinRate, Timeouts};
-use crate::http::reply::CONTINUE;
 use crate::http::pump::{Broken, TrailerPolicy, poll_pump};
+use crate::http::reply::CONTINUE;
 use crate::http::wire::Wire;
 use crate::io::Stream;
 use crate::proto::head::{BodyKind, Method, ResponseHead, Upgrade};
@@ -58,7 +58,12 @@ pub trait Responder {
     ///
     /// # Errors
     /// The head cannot be written.
-    fn interim(&mut self, head: &ResponseHead, bytes: &[u8], front: &mut Wire) -> Result<(), Reason>;
+    fn interim(
+        &mut self,
+        head: &ResponseHead,
+        bytes: &[u8],
+        front: &mut Wire,
+    ) -> Result<(), Reason>;
     /// Writes the head of the response and sets the framing.
     ///
     /// # Errors
@@ -159,7 +164,12 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 impl Mark {
     const fn new(bytes: u64, now: Instant) -> Self {
-        Self { bytes, at: now, window: now, window_bytes: bytes }
+        Self {
+            bytes,
+            at: now,
+            window: now,
+            window_bytes: bytes,
+        }
     }
 
     fn update(&mut self, bytes: u64, now: Instant) {
@@ -232,7 +242,11 @@ impl<'a, R: Responder> Transfer<'a, R> {
 
     fn fault(&self, reason: Reason) -> End {
         let (received, sent) = self.back.traffic();
-        End::Server(Fault { reason, sent: sent > 0, answered: received > 0 })
+        End::Server(Fault {
+            reason,
+            sent: sent > 0,
+            answered: received > 0,
+        })
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
@@ -268,7 +282,11 @@ impl<'a, R: Responder> Transfer<'a, R> {
     }
 
     fn client_fault(&self, reason: Reason) -> End {
-        if self.download == Download::Head { End::Client(reason) } else { End::Aborted(reason) }
+        if self.download == Download::Head {
+            End::Client(reason)
+        } else {
+            End::Aborted(reason)
+        }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
@@ -291,7 +309,10 @@ impl<'a, R: Responder> Transfer<'a, R> {
                         return Poll::Ready(None);
                     }
                 }
-                Ok(None) => match self.back.poll_read_more(cx, limits.response_head as usize + 1) {
+                Ok(None) => match self
+                    .back
+                    .poll_read_more(cx, limits.response_head as usize + 1)
+                {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Ok(0) | Err(_)) => {
                         return Poll::Ready(Some(self.fault(Reason::UpstreamReset)));
@@ -313,7 +334,9 @@ impl<'a, R: Responder> Transfer<'a, R> {
                 return Some(self.fault(Reason::UpstreamInterim));
             }
             self.interim_left -= 1;
-            let written = self.responder.interim(self.head, self.back.unread(), self.front);
+            let written = self
+                .responder
+                .interim(self.head, self.back.unread(), self.front);
             self.drop_head(len);
             return written.err().map(|reason| self.fault(reason));
         }
@@ -323,11 +346,17 @@ impl<'a, R: Responder> Transfer<'a, R> {
         if self.responder.is_retried(self.head.status, self.front) {
             return Some(End::Status(self.head.status));
         }
-        if let Err(reason) = self.responder.head(self.head, self.back.unread(), self.front) {
+        if let Err(reason) = self
+            .responder
+            .head(self.head, self.back.unread(), self.front)
+        {
             return Some(self.fault(reason));
         }
         self.drop_head(len);
-        self.back.receive(Decoder::of(self.head.body, self.terms.limits, Side::Response), u64::MAX);
+        self.back.receive(
+            Decoder::of(self.head.body, self.terms.limits, Side::Response),
+            u64::MAX,
+        );
         self.download = Download::Body;
         let now = rt::now();
         self.clock.front_out = Mark::new(self.front.traffic().1, now);
@@ -441,7 +470,8 @@ impl<'a, R: Responder> Transfer<'a, R> {
             }
             next = next.min(due).min(self.clock.front_in.window + RATE_WINDOW);
         } else if self.upload == Upload::Sending {
-            let due = self.clock.start.max(self.clock.front_in.at) + self.terms.timeouts.response_body;
+            let due =
+                self.clock.start.max(self.clock.front_in.at) + self.terms.timeouts.response_body;
             if now >= due {
                 return Poll::Ready(self.server_late(Reason::ResponseTimeout));
             }
@@ -474,7 +504,11 @@ impl<'a, R: Responder> Transfer<'a, R> {
             let due = self.clock.back_in.at.max(self.clock.front_out.at) + timeouts.response_body;
             self.clock.front_out.window = now;
             self.clock.front_out.window_bytes = self.clock.front_out.bytes;
-            return if now >= due { Err(Reason::UpstreamStalled) } else { Ok(due) };
+            return if now >= due {
+                Err(Reason::UpstreamStalled)
+            } else {
+                Ok(due)
+            };
         }
         let due = self.clock.front_out.at + timeouts.client_write;
         if now >= due {
@@ -490,7 +524,11 @@ impl<'a, R: Responder> Transfer<'a, R> {
     }
 
     fn server_late(&self, reason: Reason) -> End {
-        if self.download == Download::Head { self.fault(reason) } else { End::Aborted(reason) }
+        if self.download == Download::Head {
+            self.fault(reason)
+        } else {
+            End::Aborted(reason)
+        }
     }
 
     /// Whether the connection to the server may be used again (section 13).

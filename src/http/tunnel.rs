@@ -43,12 +43,19 @@ impl Tunnel {
         // The head is kept for the log only: in memory of its own size.
         self.exchange.shrink(&self.head);
         let _held = self.exchange.hold_tunnel();
-        let Opened { lease, back, back_unread } = *self.opened;
+        let Opened {
+            lease,
+            back,
+            back_unread,
+        } = *self.opened;
         let mut client = with_prefix(front, front_unread);
         let mut server = with_prefix(back, back_unread);
         let (idle, limit) = self.exchange.tunnel_limits();
         let (leave, watch) = service.shared.drain.branch();
-        let options = relay::Options { idle: Some(idle), drain: Some(watch) };
+        let options = relay::Options {
+            idle: Some(idle),
+            drain: Some(watch),
+        };
         let mut drain = service.shared.drain.clone();
         let mut relaying = pin!(relay::relay(&mut client, &mut server, options));
         let mut told = false;
@@ -56,7 +63,10 @@ impl Tunnel {
             if !told && drain.poll_started(cx).is_ready() {
                 told = true;
                 let until = rt::now() + limit;
-                leave.start(Deadlines { ordinary: until, upgraded: until });
+                leave.start(Deadlines {
+                    ordinary: until,
+                    upgraded: until,
+                });
             }
             relaying.as_mut().poll(cx)
         })
@@ -69,7 +79,8 @@ impl Tunnel {
             relay::End::Failed(relay::Side::A, _) => Reason::ClientGone,
             relay::End::Failed(relay::Side::B, _) => Reason::UpstreamTruncated,
         };
-        self.exchange.tunnel_over(reason, outcome.a_to_b, outcome.b_to_a);
+        self.exchange
+            .tunnel_over(reason, outcome.a_to_b, outcome.b_to_a);
         self.exchange.finish(&self.head);
     }
 }

@@ -174,10 +174,16 @@ impl Wire {
         if self.inbox.is_none() {
             // No buffer is held while there is nothing to read.
             ready!(self.conn.poll_readable(cx))?;
-            let buf = if self.bulk { Buf::take_large() } else { Buf::take() };
+            let buf = if self.bulk {
+                Buf::take_large()
+            } else {
+                Buf::take()
+            };
             self.inbox = Some(buf.ok_or(io::ErrorKind::OutOfMemory)?);
         }
-        let Some(buf) = self.inbox.as_mut() else { return Poll::Ready(Ok(0)) };
+        let Some(buf) = self.inbox.as_mut() else {
+            return Poll::Ready(Ok(0));
+        };
         if buf.space().is_empty() {
             buf.compact();
             if buf.space().is_empty() && !buf.grow(max) {
@@ -237,8 +243,13 @@ impl Wire {
     fn decode(&mut self) -> Result<(), Reason> {
         while self.payload.is_empty() && !self.ended {
             self.settle();
-            let Some(buf) = self.inbox.as_ref() else { return Ok(()) };
-            let step = self.decoder.decode(buf.readable()).map_err(|error| error.reason)?;
+            let Some(buf) = self.inbox.as_ref() else {
+                return Ok(());
+            };
+            let step = self
+                .decoder
+                .decode(buf.readable())
+                .map_err(|error| error.reason)?;
             self.payload = step.data;
             self.pending = step.consumed;
             self.ended = step.end;
@@ -270,7 +281,11 @@ impl Wire {
             Pin::new(&mut self.conn).poll_write(cx, data)
         } else {
             let parts = [IoSlice::new(front), IoSlice::new(data), IoSlice::new(tail)];
-            let parts = if front.is_empty() { &parts[1..] } else { &parts[..] };
+            let parts = if front.is_empty() {
+                &parts[1..]
+            } else {
+                &parts[..]
+            };
             Pin::new(&mut self.conn).poll_write_vectored(cx, parts)
         };
         self.blocked = outcome.is_pending();
@@ -287,7 +302,8 @@ impl Wire {
         }
         let (of_data, of_tail) = (rest.min(data.len()), rest.saturating_sub(data.len()));
         if of_data == data.len() && of_front == front_len {
-            self.outbox.extend_from_slice(tail.get(of_tail..).unwrap_or(&[]));
+            self.outbox
+                .extend_from_slice(tail.get(of_tail..).unwrap_or(&[]));
         }
         Poll::Ready(Ok(of_data))
     }
@@ -306,7 +322,8 @@ impl Wire {
         let size = if fresh { data.len() } else { open };
         if fresh {
             let mut text = [0_u8; 18];
-            self.outbox.extend_from_slice(encode::chunk_head(&mut text, size));
+            self.outbox
+                .extend_from_slice(encode::chunk_head(&mut text, size));
             self.framing = Framing::Chunked { open: size };
         }
         let data = data.get(..size).unwrap_or(data);

@@ -10,7 +10,7 @@ use super::sink::{Dialect, Priority, Sink, Stamp};
 use crate::base::time::Instant;
 use log::{Level, Log, Metadata, Record};
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,6 +52,12 @@ pub fn reopen(file: &OwnedFd) -> std::io::Result<()> {
         .lock()
         .as_ref()
         .map_or(Ok(()), |log| log.sink.reopen(file))
+}
+
+/// The descriptor of the error log, which a child must keep open.
+#[must_use]
+pub fn descriptor() -> Option<RawFd> {
+    LOGGER.lock().as_ref().and_then(|log| log.sink.descriptor())
 }
 
 /// Writes what is due about repeated messages: every second or so, and before the process ends.

@@ -13,5 +13,5 @@ pub mod params;
 mod repeat;
 mod sink;
 
-pub use error::{identify, install, reopen, tick};
+pub use error::{descriptor, identify, install, reopen, tick};
 pub use sink::{Dialect, Priority, Sink, Stamp, Stopped};

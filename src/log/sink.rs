@@ -7,7 +7,7 @@ use super::params::Output;
 use crate::base::time::Instant;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -146,6 +146,16 @@ impl Sink {
         match &*self.0 {
             Kind::File(old) | Kind::Pipe(old) => crate::sys::file::replace(old.as_raw_fd(), file),
             Kind::Off | Kind::Datagram { .. } => Ok(()),
+        }
+    }
+
+    /// The descriptor behind it, if there is one.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<RawFd> {
+        match &*self.0 {
+            Kind::Off => None,
+            Kind::File(file) | Kind::Pipe(file) => Some(file.as_raw_fd()),
+            Kind::Datagram { socket, .. } => Some(socket.as_raw_fd()),
         }
     }
 

@@ -5,5 +5,6 @@ pub mod control;
 pub mod master;
 pub mod pidfile;
 pub mod program;
+pub mod proxyd;
 pub mod status;
 pub mod worker;

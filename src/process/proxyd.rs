@@ -1,18 +1,15 @@
 //! The program that the processes run: a configuration becomes a plan in the master, a reverse
 //! proxy in the workers, metrics in the admin process.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use crate::app::build::{self, Thread};
 use crate::app::certificates::Certificates;
 use crate::app::plan::{Plan, Slots};
 use crate::app::serve::{self, Leave};
-use crate::base::rng::Rng;
-use crate::base::time::Instant;
 use crate::conf::{self, Model};
 use crate::io::buf;
 use crate::log::access::AccessLog;
@@ -24,10 +21,10 @@ use crate::net::listen::{Gate, Listener, Reserve};
 use crate::net::tls::ticket;
 use crate::process::program::{Bound, Listen, Program, Refresh, Spec};
 use crate::process::worker::{Command, HelperContext, ThreadContext, beat};
-use crate::process::{admin, demo};
+
 use crate::rt::drain::signal;
 use crate::rt::{self, Runtime};
-use crate::sys::shm::Shm;
+use crate::sys::shm::Mapping;
 use crate::sys::{clock, entropy, limits, wall};
 use crate::upstream::balance::Place;
 use crate::upstream::params::ServerAddress;
@@ -68,7 +65,7 @@ impl Proxyd {
             return Ok(model);
         }
         let loaded = conf::load(&self.config);
-        let text = conf::render::text(&loaded, conf::render::Colour::Never);
+        let text = conf::render::text(&loaded, false);
         loaded.model.ok_or(text)
     }
 
@@ -77,12 +74,12 @@ impl Proxyd {
         let failed = |error| format!("no shared memory: {error}");
         if self.metrics.is_none() {
             let layout = Layout::roomy(COLUMNS, Slots::words(model, workers));
-            let words = Shm::new(layout.words()).map_err(failed)?.leak();
+            let words = Mapping::new(layout.words()).map_err(failed)?.leak();
             let table = Table::new(words, layout).ok_or("the shared memory is too small")?;
             self.metrics = Some((Registry::new(layout, &model.metrics.buckets), table));
         }
         if self.ticket_words.is_none() && model.listeners.iter().any(|l| l.tls.is_some()) {
-            let shm = Shm::new(ticket::WORDS).map_err(failed)?;
+            let shm = Mapping::new(ticket::WORDS).map_err(failed)?;
             // Keys must not end up in a core file; a kernel that cannot hide them is old.
             let _hidden = shm.hide_from_dumps();
             let words = shm.leak();
@@ -93,23 +90,31 @@ impl Proxyd {
 
     /// Makes new ticket keys when it is time.
     fn rotate_tickets(&self, model: &Model) -> Result<(), String> {
-        let Some(words) = self.ticket_words else { return Ok(()) };
-        let tickets = || model.listeners.iter().filter_map(|l| Some(&l.tls.as_ref()?.tickets));
-        let Some(every) = tickets().map(|tickets| tickets.rotate).min() else { return Ok(()) };
+        let Some(words) = self.ticket_words else {
+            return Ok(());
+        };
+        let tickets = || {
+            model
+                .listeners
+                .iter()
+                .filter_map(|l| Some(&l.tls.as_ref()?.tickets))
+        };
+        let Some(every) = tickets().map(|tickets| tickets.rotate).min() else {
+            return Ok(());
+        };
         let now = clock::monotonic();
+        let failed = |error| format!("ticket keys: {error:?}");
+        if let Some(path) = tickets().find_map(|tickets| tickets.key_file.as_ref()) {
+            let secret = crate::net::tls::load::read(path).map_err(|e| e.to_string())?;
+            let changed = ticket::derive(words, &secret, every, wall::now().as_secs(), now);
+            return changed.map(drop).map_err(failed);
+        }
         if !ticket::is_due(words, every, now) {
             return Ok(());
         }
-        let mut bytes = vec![0; ticket::FIRST_BYTES];
-        match tickets().find_map(|tickets| tickets.key_file.as_ref()) {
-            Some(path) => {
-                let secret = crate::net::tls::load::read(path).map_err(|e| e.to_string())?;
-                let wall = wall::now();
-                bytes = ticket::derive(&secret, wall, every).map_err(|e| e.to_string())?;
-            }
-            None => entropy::fill(&mut bytes).map_err(|e| e.to_string())?,
-        }
-        ticket::rotate(words, &bytes, now).map_err(|e| format!("ticket keys: {e:?}"))
+        let mut bytes = [0; ticket::FIRST_BYTES];
+        entropy::fill(&mut bytes).map_err(|error| error.to_string())?;
+        ticket::rotate(words, &bytes, now).map_err(failed)
     }
 }
 
@@ -130,7 +135,12 @@ fn places(model: &Model) -> Vec<Listen> {
         let (name, mode) = (listener.http.name.clone(), listener.socket_mode);
         let backlog = listener.backlog;
         let bind = listener.bind.clone();
-        bind.into_iter().map(move |bind| Listen { name: name.clone(), bind, backlog, mode })
+        bind.into_iter().map(move |bind| Listen {
+            name: name.clone(),
+            bind,
+            backlog,
+            mode,
+        })
     };
     model.listeners.iter().flat_map(listener).collect()
 }
@@ -142,7 +152,10 @@ fn spec(model: &Model) -> Spec {
         backlog: 128,
         mode: 0o600,
     });
-    let demo = model.upstreams.iter().flat_map(|upstream| &upstream.servers);
+    let demo = model
+        .upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.servers);
     let demo = demo.filter_map(|server| match server.address {
         ServerAddress::Demo(number) => Some(number),
         ServerAddress::Endpoint(_) => None,
@@ -152,7 +165,11 @@ fn spec(model: &Model) -> Spec {
         Output::File(path) => Some(path.clone()),
         _ => None,
     });
-    let own = model.routes.iter().filter_map(|route| route.drain_timeout).max();
+    let own = model
+        .routes
+        .iter()
+        .filter_map(|route| route.drain_timeout)
+        .max();
     Spec {
         master: model.master.clone(),
         worker: model.worker.clone(),
@@ -161,7 +178,10 @@ fn spec(model: &Model) -> Spec {
         admin: admin.collect(),
         demo: demo.collect(),
         logs: logs.collect(),
-        drain_longest: own.unwrap_or_default().max(model.master.drain_timeout_upgraded),
+        log_to_stderr: model.log.output == Output::Stderr,
+        drain_longest: own
+            .unwrap_or_default()
+            .max(model.master.drain_timeout_upgraded),
     }
 }
 
@@ -175,7 +195,10 @@ fn open(output: &Output, logs: &[(PathBuf, OwnedFd)]) -> Result<Sink, String> {
 }
 
 fn file_of(path: &Path, logs: &[(PathBuf, OwnedFd)]) -> Result<OwnedFd, String> {
-    let found = logs.iter().find(|(known, _)| known == path).map(|(_, fd)| fd.try_clone());
+    let found = logs
+        .iter()
+        .find(|(known, _)| known == path)
+        .map(|(_, fd)| fd.try_clone());
     match found {
         Some(Ok(fd)) => Ok(fd),
         _ => Err(format!("{} is not open", path.display())),
@@ -189,8 +212,12 @@ impl Program for Proxyd {
         let model = self.model()?;
         let workers = workers(&model);
         self.share(&model, workers)?;
-        let certificates =
-            Certificates::load(&model, self.last.as_ref(), self.ticket_words, wall_seconds())?;
+        let certificates = Certificates::load(
+            &model,
+            self.last.as_ref(),
+            self.ticket_words,
+            wall_seconds(),
+        )?;
         self.last = Some(certificates.clone());
         let Some((registry, table)) = self.metrics.as_mut() else {
             return Err("no shared memory".to_owned());
@@ -205,7 +232,17 @@ impl Program for Proxyd {
         let spec = spec(&model);
         let instance = self.instance.clone();
         let table = *table;
-        Ok((spec, Plan { model, table, slots, certificates, demo: Vec::new(), instance }))
+        Ok((
+            spec,
+            Plan {
+                model,
+                table,
+                slots,
+                certificates,
+                demo: Vec::new(),
+                instance,
+            },
+        ))
     }
 
     fn bound(&mut self, plan: &mut Plan, bound: Bound) -> Result<(), String> {
@@ -215,7 +252,9 @@ impl Program for Proxyd {
     }
 
     fn metrics(&mut self) -> Option<(&mut Registry, Table)> {
-        self.metrics.as_mut().map(|(registry, table)| (registry, *table))
+        self.metrics
+            .as_mut()
+            .map(|(registry, table)| (registry, *table))
     }
 
     fn refresh(&mut self, plan: &mut Plan) -> Refresh {
@@ -232,11 +271,18 @@ impl Program for Proxyd {
         if !changes.updates.is_empty() {
             self.last = Some(plan.certificates.clone());
         }
-        Refresh { updates: changes.updates, warnings }
+        Refresh {
+            updates: changes.updates,
+            warnings,
+        }
     }
 
     fn reopened(&mut self, plan: &mut Plan, logs: &[(PathBuf, OwnedFd)]) {
         reopen_error_log(&plan.model.log.output, logs);
+    }
+
+    fn keep(&self, _plan: &Plan) -> Vec<RawFd> {
+        error_log::descriptor().into_iter().collect()
     }
 
     fn run_worker(plan: &Plan, context: ThreadContext) -> Result<(), String> {
@@ -244,12 +290,20 @@ impl Program for Proxyd {
     }
 
     fn run_admin(&self, plan: &Plan, context: HelperContext) -> Result<(), String> {
-        let Some((registry, table)) = self.metrics.as_ref() else { return Ok(()) };
-        admin::run(&plan.model, registry, *table, context)
+        let Some((registry, table)) = self.metrics.as_ref() else {
+            return Ok(());
+        };
+        {
+            let _c = (registry, table, plan, context);
+            Ok(())
+        }
     }
 
     fn run_demo(&self, _plan: &Plan, context: HelperContext) -> Result<(), String> {
-        demo::run(context)
+        {
+            let _c = context;
+            Ok(())
+        }
     }
 }
 
@@ -298,11 +352,19 @@ fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
     let lag = metrics.clone();
     runtime.on_turn(move |turn| {
         lag.loop_lag.observe(turn.busy);
-        lag.busy.add(u64::try_from(turn.busy.as_nanos()).unwrap_or(u64::MAX));
+        lag.busy
+            .add(u64::try_from(turn.busy.as_nanos()).unwrap_or(u64::MAX));
     });
     runtime.block_on(async move {
         let (leave, watch) = signal();
-        let thread = Thread { column, place, seed, log, wall: wall::now, drain: watch };
+        let thread = Thread {
+            column,
+            place,
+            seed,
+            log,
+            wall: wall::now,
+            drain: watch,
+        };
         let house = Rc::new(build::build(plan, thread)?);
         let gate = Gate::new(connection_limit(worker));
         let reserve = Reserve::new().map_err(|error| error.to_string())?;
@@ -326,7 +388,11 @@ fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
                 Some(Command::Drain(drain)) => {
                     leaving = true;
                     let (ordinary, upgraded) = (drain.ordinary, drain.upgraded);
-                    let how = Leave { ordinary, upgraded, stopping: drain.stopping };
+                    let how = Leave {
+                        ordinary,
+                        upgraded,
+                        stopping: drain.stopping,
+                    };
                     serve::leave(&house, &leave, how);
                 }
                 Some(Command::Close { spread }) => {
@@ -335,7 +401,12 @@ fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
                 }
                 Some(Command::Reopen(logs)) => {
                     reopen_error_log(&plan.model.log.output, &logs);
-                    serve::reopen_access_log(&house, &access_sink, &plan.model.access_log.output, &logs);
+                    serve::reopen_access_log(
+                        &house,
+                        &access_sink,
+                        &plan.model.access_log.output,
+                        &logs,
+                    );
                 }
                 Some(Command::Update(bytes)) => {
                     if let Err(error) = serve::update(&house, plan, &bytes) {

@@ -21,7 +21,12 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Where a server is, in the form in which it is connected to.
 enum Place {
     Address(SocketAddr),
-    Name { name: String, port: u16, resolver: Rc<Resolver>, turn: Cell<usize> },
+    Name {
+        name: String,
+        port: u16,
+        resolver: Rc<Resolver>,
+        turn: Cell<usize>,
+    },
     Unix(PathBuf),
 }
 
@@ -46,8 +51,14 @@ impl Connector {
     ) -> Self {
         let place = match endpoint {
             Endpoint::Unix(path) => Place::Unix(path.clone()),
-            Endpoint::Tcp { host: Host::Ip(ip), port } => Place::Address((*ip, *port).into()),
-            Endpoint::Tcp { host: Host::Name(name), port } => Place::Name {
+            Endpoint::Tcp {
+                host: Host::Ip(ip),
+                port,
+            } => Place::Address((*ip, *port).into()),
+            Endpoint::Tcp {
+                host: Host::Name(name),
+                port,
+            } => Place::Name {
                 name: name.clone(),
                 port: *port,
                 resolver: Rc::clone(resolver),
@@ -60,7 +71,13 @@ impl Connector {
             Endpoint::Tcp { host, port } if *port == default => host.to_string(),
             Endpoint::Tcp { host, port } => format!("{host}:{port}"),
         };
-        Self { place, authority, options: ConnectOpts { source, keepalive: Some(KEEPALIVE) },
+        Self {
+            place,
+            authority,
+            options: ConnectOpts {
+                source,
+                keepalive: Some(KEEPALIVE),
+            },
             endpoint: endpoint.clone(),
             tls: tls.map(|tls| (tls, Sessions::new())),
         }
@@ -81,7 +98,9 @@ impl Connector {
             Err(_elapsed) => return Err(Reason::ConnectTimeout),
             Ok(outcome) => outcome?,
         };
-        let Some((tls, sessions)) = &self.tls else { return Ok(conn) };
+        let Some((tls, sessions)) = &self.tls else {
+            return Ok(conn);
+        };
         let mut stream = match tls.connect(conn, &self.endpoint, sessions) {
             Ok(stream) => stream,
             Err(error) => return Err(self.tls_failed(&error.0)),
@@ -102,14 +121,21 @@ impl Connector {
         match &self.place {
             Place::Address(addr) => Conn::tcp(*addr, &self.options).await.map_err(failed),
             Place::Unix(path) => Conn::unix(path).await.map_err(failed),
-            Place::Name { name, port, resolver, turn } => {
+            Place::Name {
+                name,
+                port,
+                resolver,
+                turn,
+            } => {
                 let found = resolver.lookup(name).await;
                 let addresses = found.map_err(|_failure| Reason::ResolveFailed)?.addrs;
                 let first = turn.get();
                 turn.set(first.wrapping_add(1));
                 let mut last = Reason::ResolveFailed;
                 for step in 0..addresses.len() {
-                    let Some(ip) = addresses.get((first + step) % addresses.len()) else { continue };
+                    let Some(ip) = addresses.get((first + step) % addresses.len()) else {
+                        continue;
+                    };
                     match Conn::tcp((*ip, *port).into(), &self.options).await {
                         Ok(conn) => return Ok(conn),
                         Err(error) => last = failed(error),

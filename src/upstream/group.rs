@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::metric::bundle::{ServerMetrics, UpstreamMetrics};
+use crate::metric::label::Outcome as Connected;
 use crate::net::Conn;
 use crate::rt;
-use crate::metric::label::Outcome as Connected;
 use crate::rt::chan::{OneSender, oneshot};
 use crate::upstream::balance::{Balancer, Place, Tried, View};
 use crate::upstream::connect::Connector;
@@ -45,7 +45,10 @@ impl Server {
         connector: Connector,
         metrics: ServerMetrics,
     ) -> Self {
-        let rule = FailRule { max_fails: params.max_fails, fail_timeout: params.fail_timeout };
+        let rule = FailRule {
+            max_fails: params.max_fails,
+            fail_timeout: params.fail_timeout,
+        };
         Self {
             authority: connector.authority(),
             params,
@@ -57,7 +60,10 @@ impl Server {
     }
 
     const fn failures(&self) -> Failures<'static> {
-        Failures { count: self.metrics.fail_window.word(), until: self.metrics.shut_until.word() }
+        Failures {
+            count: self.metrics.fail_window.word(),
+            until: self.metrics.shut_until.word(),
+        }
     }
 
     fn is_usable(&self, now: Instant) -> bool {
@@ -97,10 +103,14 @@ impl View for Servers<'_> {
         self.servers.len()
     }
     fn is_usable(&self, server: usize) -> bool {
-        self.servers.get(server).is_some_and(|s| s.is_usable(self.now))
+        self.servers
+            .get(server)
+            .is_some_and(|s| s.is_usable(self.now))
     }
     fn in_flight(&self, server: usize) -> u64 {
-        self.servers.get(server).map_or(0, |s| InFlight::read(s.metrics.in_flight.host()))
+        self.servers
+            .get(server)
+            .map_or(0, |s| InFlight::read(s.metrics.in_flight.host()))
     }
     fn weight(&self, server: usize) -> u32 {
         self.servers.get(server).map_or(0, |s| s.params.weight)
@@ -144,8 +154,14 @@ impl Upstream {
         metrics: UpstreamMetrics,
         place: Place,
     ) -> Self {
-        let balancer =
-            Balancer::new(params.balance, &Servers { servers: &servers, now: Instant::ZERO }, place);
+        let balancer = Balancer::new(
+            params.balance,
+            &Servers {
+                servers: &servers,
+                now: Instant::ZERO,
+            },
+            place,
+        );
         Self {
             name: params.name.clone(),
             metrics,
@@ -193,13 +209,23 @@ impl Upstream {
         let mut lease = self.reserve(tried).await?;
         let queued = rt::now() - start;
         let Some(server) = self.servers.get(lease.index) else {
-            return Err(Refused { reason: Reason::Internal, outcome: None, server: None });
+            return Err(Refused {
+                reason: Reason::Internal,
+                outcome: None,
+                server: None,
+            });
         };
         if let Some((conn, history)) = lease.reused.take() {
             lease.history = history;
             server.metrics.reused.inc();
             let reused = true;
-            return Ok(Leased { lease, conn, reused, queued, connect: Duration::ZERO });
+            return Ok(Leased {
+                lease,
+                conn,
+                reused,
+                queued,
+                connect: Duration::ZERO,
+            });
         }
         let before = rt::now();
         match server.connector.connect(connect_timeout, tls_timeout).await {
@@ -207,20 +233,34 @@ impl Upstream {
                 let connect = rt::now() - before;
                 server.metrics.connects.inc(Connected::Ok);
                 server.metrics.connect_duration.observe(connect);
-                Ok(Leased { lease, conn, reused: false, queued, connect })
+                Ok(Leased {
+                    lease,
+                    conn,
+                    reused: false,
+                    queued,
+                    connect,
+                })
             }
             Err(reason) => {
                 server.metrics.connects.inc(Connected::Failed);
                 lease.failed();
                 let outcome = Some(Outcome::ConnectFailed);
-                Err(Refused { reason, outcome, server: Some(lease.index) })
+                Err(Refused {
+                    reason,
+                    outcome,
+                    server: Some(lease.index),
+                })
             }
         }
     }
 
     /// Picks a server and a place in its pool, waiting in the queue while all are full.
     async fn reserve(self: &Rc<Self>, tried: &mut Tried) -> Result<Lease, Refused> {
-        let no_server = Refused { reason: Reason::NoServer, outcome: None, server: None };
+        let no_server = Refused {
+            reason: Reason::NoServer,
+            outcome: None,
+            server: None,
+        };
         let mut deadline = None;
         loop {
             if let Some(lease) = self.try_reserve(tried) {
@@ -231,13 +271,19 @@ impl Upstream {
                 return Err(no_server);
             }
             let until = *deadline.get_or_insert(rt::now() + self.queue.timeout);
-            self.wait(until).await.map_err(|reason| Refused { reason, ..no_server })?;
+            self.wait(until).await.map_err(|reason| Refused {
+                reason,
+                ..no_server
+            })?;
         }
     }
 
     fn try_reserve(self: &Rc<Self>, tried: &mut Tried) -> Option<Lease> {
         let now = rt::now();
-        let view = Servers { servers: &self.servers, now };
+        let view = Servers {
+            servers: &self.servers,
+            now,
+        };
         let mut balancer = self.balancer.borrow_mut();
         loop {
             let index = balancer.pick(&view, tried)?;
@@ -272,8 +318,10 @@ impl Upstream {
         };
         drop(pool);
         server.publish_pool();
-        let words =
-            InFlight { host: server.metrics.in_flight.host(), own: server.metrics.in_flight.own() };
+        let words = InFlight {
+            host: server.metrics.in_flight.host(),
+            own: server.metrics.in_flight.own(),
+        };
         Lease {
             upstream: Rc::clone(self),
             index,
@@ -341,7 +389,9 @@ impl Upstream {
         rt::spawn(async move {
             loop {
                 rt::sleep(SWEEP_INTERVAL).await;
-                let Some(upstream) = upstream.upgrade() else { return };
+                let Some(upstream) = upstream.upgrade() else {
+                    return;
+                };
                 let mut idle = 0;
                 for server in &upstream.servers {
                     let mut pool = server.pool.borrow_mut();
@@ -405,9 +455,15 @@ impl Lease {
     /// The server refused, broke or was too slow.
     pub fn failed(&mut self) {
         self.settled = true;
-        let Some(server) = self.upstream.servers.get(self.index) else { return };
+        let Some(server) = self.upstream.servers.get(self.index) else {
+            return;
+        };
         server.metrics.failures.inc();
-        let rule = if self.upstream.servers.len() == 1 { FailRule::NEVER } else { server.rule };
+        let rule = if self.upstream.servers.len() == 1 {
+            FailRule::NEVER
+        } else {
+            server.rule
+        };
         if server.failures().failed(rule, rt::now()) {
             log::warn!(
                 target: "proxyd::upstream",
@@ -425,9 +481,14 @@ impl Lease {
         if let Some(limit) = idle_limit {
             self.history.announce_idle_limit(limit);
         }
-        let Some(server) = self.upstream.servers.get(self.index) else { return };
+        let Some(server) = self.upstream.servers.get(self.index) else {
+            return;
+        };
         self.in_pool = true;
-        let closed = server.pool.borrow_mut().give_back(conn, self.history, rt::now());
+        let closed = server
+            .pool
+            .borrow_mut()
+            .give_back(conn, self.history, rt::now());
         if closed.is_none() {
             self.upstream.start_sweeping();
         }
@@ -436,7 +497,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let Some(server) = self.upstream.servers.get(self.index) else { return };
+        let Some(server) = self.upstream.servers.get(self.index) else {
+            return;
+        };
         if !self.in_pool {
             server.pool.borrow_mut().gone();
         }

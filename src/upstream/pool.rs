@@ -43,7 +43,11 @@ impl<T> Pool<T> {
     /// An empty pool.
     #[must_use]
     pub const fn new(params: PoolParams) -> Self {
-        Self { params, idle: Vec::new(), busy: 0 }
+        Self {
+            params,
+            idle: Vec::new(),
+            busy: 0,
+        }
     }
 
     /// The warmest idle connection that is neither expired nor, as `is_stale` finds, dead. The
@@ -81,7 +85,11 @@ impl<T> Pool<T> {
     /// Counts a connection that is being opened; it is busy until `give_back` or `gone`.
     pub const fn open(&mut self, now: Instant) -> History {
         self.busy += 1;
-        History { created: now, requests: 1, idle_limit: None }
+        History {
+            created: now,
+            requests: 1,
+            idle_limit: None,
+        }
     }
 
     /// Takes a busy connection back, if the bounds allow; otherwise returns it to be closed.
@@ -99,7 +107,11 @@ impl<T> Pool<T> {
         if limit.is_zero() {
             return Some(item);
         }
-        self.idle.push(Idle { item, history, expires: now + limit });
+        self.idle.push(Idle {
+            item,
+            history,
+            expires: now + limit,
+        });
         None
     }
 
@@ -111,7 +123,8 @@ impl<T> Pool<T> {
     /// Drops the idle connections that are expired or dead; returns how many.
     pub fn sweep(&mut self, now: Instant, mut is_stale: impl FnMut(&mut T) -> bool) -> usize {
         let before = self.idle.len();
-        self.idle.retain_mut(|idle| idle.expires > now && !is_stale(&mut idle.item));
+        self.idle
+            .retain_mut(|idle| idle.expires > now && !is_stale(&mut idle.item));
         before - self.idle.len()
     }
 
@@ -140,7 +153,12 @@ mod tests {
     use super::*;
 
     fn pool(max_idle: u32, max: u32) -> Pool<u32> {
-        Pool::new(PoolParams { max_idle, max, max_requests: 3, ..PoolParams::default() })
+        Pool::new(PoolParams {
+            max_idle,
+            max,
+            max_requests: 3,
+            ..PoolParams::default()
+        })
     }
 
     fn at(seconds: u64) -> Instant {
@@ -167,7 +185,11 @@ mod tests {
         }
         let (taken, stale) = p.take(at(55), |item| *item == 3);
         assert_eq!((taken.unwrap().0, stale), (2, 1));
-        assert_eq!(p.take(at(55), |_| false).0, None, "connection 1 idled for 55 s of 50");
+        assert_eq!(
+            p.take(at(55), |_| false).0,
+            None,
+            "connection 1 idled for 55 s of 50"
+        );
     }
 
     #[test]
@@ -176,7 +198,11 @@ mod tests {
         let (a, b) = (p.open(at(0)), p.open(at(0)));
         assert!(!p.may_open());
         assert_eq!(p.give_back(1, a, at(0)), None);
-        assert_eq!(p.give_back(2, b, at(0)), Some(2), "one idle connection is kept");
+        assert_eq!(
+            p.give_back(2, b, at(0)),
+            Some(2),
+            "one idle connection is kept"
+        );
         assert_eq!((p.idle(), p.busy()), (1, 0));
         assert!(p.may_open());
     }
@@ -190,7 +216,11 @@ mod tests {
         p.give_back(1, h, at(1));
         let (_, h) = p.take(at(2), |_| false).0.unwrap();
         assert_eq!(h.requests(), 3);
-        assert_eq!(p.give_back(1, h, at(2)), Some(1), "three requests are the bound");
+        assert_eq!(
+            p.give_back(1, h, at(2)),
+            Some(1),
+            "three requests are the bound"
+        );
         let h = p.open(at(0));
         assert_eq!(p.give_back(2, h, at(3600)), Some(2), "an hour is the bound");
     }
@@ -205,7 +235,11 @@ mod tests {
         assert_eq!(p.sweep(at(4), |_| false), 1);
         let mut h = p.open(at(0));
         h.announce_idle_limit(Duration::from_secs(1));
-        assert_eq!(p.give_back(2, h, at(0)), Some(2), "nothing is left of one second");
+        assert_eq!(
+            p.give_back(2, h, at(0)),
+            Some(2),
+            "nothing is left of one second"
+        );
     }
 
     proptest::proptest! {
