@@ -20,9 +20,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::facts::{self, HandshakeFailure};

@@ -31,6 +31,7 @@ use crate::io::Stream;
 mod auth;
 mod flow;
 mod handshake;
+mod reload;
 mod resumption;
 
 #[derive(Default)]

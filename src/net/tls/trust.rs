@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateRevocationListDer;
-use rustls::pki_types::pem::PemObject as _;
+use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::cert::{Fault, Severity};
 use super::load::{self, Finding, Part};
