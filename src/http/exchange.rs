@@ -362,7 +362,10 @@ impl Exchange {
         let rules = self.rules().map_or(&plain, |rules| &rules.response);
         let written = answer.write(wire.outbox(), &facts, rules, &context);
         match written {
-            Ok(status) => self.seen.status = status,
+            Ok(status) => {
+                self.seen.status = status;
+                self.seen.payload_out = answer.body_len(status, head.method == Method::Head);
+            }
             Err(reason) => {
                 self.seen.reason = reason;
                 return Step::Abort;

@@ -431,11 +431,12 @@ impl Course<'_> {
         }
     }
 
-    fn count_attempt(&self, lease: &Lease, end: End, back: &Wire) {
+    fn count_attempt(&mut self, lease: &Lease, end: End, back: &Wire) {
         let Some(server) = lease.server() else { return };
         let (received, sent) = back.traffic();
         server.metrics.received.add(received);
         server.metrics.sent.add(sent);
+        self.exchange.seen.payload_out = back.payload();
         let class = match end {
             End::Done | End::Tunnel | End::Aborted(_) => Class::of(self.exchange.seen.status),
             End::Status(status) => Class::of(status),

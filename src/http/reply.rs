@@ -8,6 +8,7 @@ use crate::http::answer::{
 use crate::http::edit::ResponseRules;
 use crate::http::redirect::Redirect;
 use crate::http::template::Facts;
+use crate::proto::http1::status::phrase;
 
 /// Methods that a reverse proxy serves.
 const ALLOW: &[u8] = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
@@ -56,6 +57,18 @@ impl Answer {
             Self::Options => Reason::Ok,
             Self::Respond { .. } => Reason::RouteRespond,
             Self::Redirect(_) => Reason::RouteRedirect,
+        }
+    }
+
+    /// The payload that goes out with it.
+    #[must_use]
+    pub fn body_len(&self, status: u16, head_request: bool) -> u64 {
+        match self {
+            _ if head_request => 0,
+            Self::Respond { body, .. } => body.len() as u64,
+            // `404 Not Found` and a line end.
+            Self::Error(_) | Self::MethodNotAllowed(_) => phrase(status).len() as u64 + 5,
+            Self::Options | Self::Redirect(_) => 0,
         }
     }
 

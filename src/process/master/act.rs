@@ -430,10 +430,25 @@ fn fill<P: Program>(
     start
 }
 
+/// Users that children of root take on when the configuration names none.
+const DEFAULT_USERS: [&str; 2] = ["proxyd", "nobody"];
+
+/// Root never serves as root only because nobody said otherwise.
+fn default_identity() -> Option<Identity> {
+    if !privilege::is_root() {
+        return None;
+    }
+    let found = DEFAULT_USERS.iter().find_map(|user| Identity::look_up(user, None).ok());
+    if found.is_none() {
+        log::warn!("there is no user proxyd or nobody: children stay root");
+    }
+    found
+}
+
 /// The user of the children; without root, only a word about it.
 fn identity(spec: &Spec) -> Result<Option<Identity>, String> {
     let Some(user) = &spec.master.user else {
-        return Ok(None);
+        return Ok(default_identity());
     };
     let group = spec.master.group.as_deref();
     let identity = Identity::look_up(user, group).map_err(|e| e.to_string())?;
