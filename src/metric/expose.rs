@@ -197,6 +197,63 @@ fn seconds(nanos: u64) -> f64 {
     plain(nanos) / 1e9
 }
 
+/// The present numbers of one series.
+#[derive(Clone, Debug)]
+pub struct Reading<'a> {
+    labels: &'a [Box<str>],
+    words: &'static [&'static str],
+    values: Vec<u64>,
+}
+
+impl Reading<'_> {
+    /// The label values, without the one from a closed list.
+    #[must_use]
+    pub fn labels(&self) -> Vec<&str> {
+        self.labels.iter().map(|l| &**l).collect()
+    }
+
+    /// The number, or the sum over the closed list.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.values.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// The number of one value of the closed list.
+    #[must_use]
+    pub fn of(&self, word: &str) -> u64 {
+        let place = self.words.iter().position(|w| *w == word);
+        place
+            .and_then(|at| self.values.get(at))
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+/// The present numbers of a metric other than a histogram, for whoever shows them in another way.
+#[must_use]
+pub fn readings<'a>(registry: &'a Registry, table: &Table, desc: &Desc) -> Vec<Reading<'a>> {
+    let Some(family) = registry.family(desc) else {
+        return Vec::new();
+    };
+    let values = |place: &Place| match place {
+        Place::One(slot) => match (read(desc, *slot, table), desc.unit) {
+            (word, Unit::ZeroIsOne) => vec![u64::from(word == 0)],
+            (word, Unit::Plain | Unit::Nanos) => vec![word],
+        },
+        Place::Each(slot) => (slot.first.0..)
+            .zip(desc.each)
+            .map(|(at, _)| table.sum(Slot(at)))
+            .collect(),
+        Place::Histogram(_) => Vec::new(),
+    };
+    let reading = |series: &'a Series| Reading {
+        labels: &series.labels,
+        words: desc.each,
+        values: values(&series.place),
+    };
+    family.series.iter().map(reading).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::bundle::{

@@ -19,6 +19,6 @@ mod registry;
 mod table;
 
 pub use cell::{Counter, Each, Gauge, Held, Histogram, HostGauge, Shared};
-pub use expose::{CONTENT_TYPE, Sample, encode, sample};
+pub use expose::{CONTENT_TYPE, Reading, Sample, encode, readings, sample};
 pub use registry::{Full, HistogramSlot, Registry, Slot};
 pub use table::{Column, Columns, Layout, Owner, Role, Table};

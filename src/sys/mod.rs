@@ -16,4 +16,5 @@ pub mod shm;
 pub mod signal;
 pub mod socket;
 pub mod title;
+pub mod usage;
 pub mod wall;
