@@ -1,6 +1,7 @@
 //! The program that the processes run: a configuration becomes a plan in the master, a reverse
 //! proxy in the workers, metrics in the admin process.
 
+use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,6 +22,7 @@ use crate::net::listen::{Gate, Listener, Reserve};
 use crate::net::tls::ticket;
 use crate::process::program::{Bound, Listen, Program, Refresh, Spec};
 use crate::process::worker::{Command, HelperContext, ThreadContext, beat};
+use crate::process::{admin, demo};
 
 use crate::rt::drain::signal;
 use crate::rt::{self, Runtime};
@@ -42,6 +44,8 @@ pub struct Proxyd {
     /// Certificates of the last plan: self-signed ones stay the same over reloads.
     last: Option<Certificates>,
     instance: String,
+    /// The lines for a newcomer were printed.
+    greeted: bool,
 }
 
 impl Proxyd {
@@ -56,6 +60,7 @@ impl Proxyd {
             ticket_words: None,
             last: None,
             instance: format!("proxyd-{id:016x}"),
+            greeted: false,
         }
     }
 
@@ -248,7 +253,12 @@ impl Program for Proxyd {
     fn bound(&mut self, plan: &mut Plan, bound: Bound) -> Result<(), String> {
         plan.demo = bound.demo;
         let sink = open(&plan.model.log.output, &bound.logs)?;
-        error_log::install(&plan.model.log, sink).map_err(|error| error.to_string())
+        error_log::install(&plan.model.log, sink).map_err(|error| error.to_string())?;
+        if !plan.demo.is_empty() && !self.greeted {
+            self.greeted = true;
+            greet(&plan.model, &bound.listen);
+        }
+        Ok(())
     }
 
     fn metrics(&mut self) -> Option<(&mut Registry, Table)> {
@@ -293,17 +303,24 @@ impl Program for Proxyd {
         let Some((registry, table)) = self.metrics.as_ref() else {
             return Ok(());
         };
-        {
-            let _c = (registry, table, plan, context);
-            Ok(())
-        }
+        admin::run(&plan.model, registry, *table, context)
     }
 
     fn run_demo(&self, _plan: &Plan, context: HelperContext) -> Result<(), String> {
-        {
-            let _c = context;
-            Ok(())
-        }
+        demo::run(context)
+    }
+}
+
+/// With demo servers somebody is trying things out: what to type.
+fn greet(model: &Model, bound: &[Option<SocketAddr>]) {
+    let places = model
+        .listeners
+        .iter()
+        .flat_map(|listener| listener.bind.iter().map(move |_| listener.http.tls));
+    for (tls, addr) in places.zip(bound) {
+        let Some(addr) = addr else { continue };
+        let command = if tls { "curl -k https" } else { "curl http" };
+        ::log::info!(target: "proxyd::demo", "try: {command}://localhost:{}/", addr.port());
     }
 }
 

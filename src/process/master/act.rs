@@ -438,7 +438,9 @@ fn default_identity() -> Option<Identity> {
     if !privilege::is_root() {
         return None;
     }
-    let found = DEFAULT_USERS.iter().find_map(|user| Identity::look_up(user, None).ok());
+    let found = DEFAULT_USERS
+        .iter()
+        .find_map(|user| Identity::look_up(user, None).ok());
     if found.is_none() {
         log::warn!("there is no user proxyd or nobody: children stay root");
     }
