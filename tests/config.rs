@@ -9,5 +9,11 @@
 
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/findings.rs"]
+mod findings;
+#[path = "config/host.rs"]
+mod host;
 #[path = "config/look.rs"]
 mod look;
+#[path = "config/property.rs"]
+mod property;

@@ -88,15 +88,18 @@ codes! {
     TlsFile, "E0501", "file missing or unreadable", "A certificate, key, CA or CRL file cannot be read.";
     TlsFormat, "E0502", "not a usable PEM file", "The file holds no PEM block of the kind that is needed, or the block cannot be parsed.";
     KeyMismatch, "E0503", "key does not match the certificate", "The private key is not the one the certificate was issued for.";
-    Chain, "W0504", "certificate chain incomplete or out of order", "Each certificate of the chain must be issued by the one behind it: server first, then intermediates.";
+    Chain, "W0504", "certificate chain may be incomplete", "The last certificate was issued by somebody who is neither in the file nor among the roots of this system: clients may miss an intermediate certificate.";
     ExpiresSoon, "W0505", "certificate expires soon", "Less than 14 days are left.";
     Expired, "E0506", "certificate expired or not yet valid", "Clients will refuse the certificate.";
     WeakKey, "E0507", "weak key", "RSA keys need at least 2048 bits.";
     DefaultNotLoaded, "E0508", "default certificate not loaded", "The name in `default` is not one of the listener's certificates.";
     TlsVersions, "E0509", "least TLS version above the greatest", "min_version must not be above max_version.";
     NoClientCa, "E0510", "client certificates without CA", "mode \"optional\" and \"required\" need `ca`.";
-    CrlExpired, "W0511", "revocation list out of date", "The next update of the CRL is in the past.";
-    EmptyDir, "W0512", "no certificate in the directory", "The directory holds no *.pem with its key.";
+    CrlExpired, "W0511", "revocation list out of date or of another CA", "The next update of the CRL is in the past, or its issuer is not in the CA file.";
+    EmptyDir, "E0512", "no certificate in the directory", "The directory holds no *.pem with its key.";
+    ChainOrder, "E0513", "certificate chain out of order", "Each certificate of the chain must be issued by the one behind it: server first, then intermediates.";
+    NoNames, "W0514", "certificate without names", "The certificate names no host, so it is served only as the default.";
+    CaExpired, "W0515", "CA expired", "A certificate of the CA file has run out.";
 
     PoolBounds, "E0601", "pool smaller than its idle part", "pool.max must not be below pool.max_idle.";
     DrainShort, "W0602", "drain shorter than a response may take", "A response that is still running when the drain ends is cut.";

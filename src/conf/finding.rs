@@ -3,6 +3,7 @@
 
 use super::code::Code;
 use super::source::Sources;
+use super::tree::Table;
 use std::ops::Range;
 
 /// How bad a finding is.
@@ -137,6 +138,14 @@ impl Findings {
                 .into_iter()
                 .filter(|f| f.code != Code::MissingKey && !known.contains(&line(f.place))),
         );
+    }
+
+    /// Whether there is an error inside a table.
+    #[must_use]
+    pub fn spoil(&self, table: &Table) -> bool {
+        self.0
+            .iter()
+            .any(|f| f.severity() == Severity::Error && table.holds(f.place))
     }
 
     /// Whether one of them is an error.

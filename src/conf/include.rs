@@ -21,7 +21,7 @@ pub struct Loader<'a> {
     pub sources: Sources,
     /// What was found so far.
     pub findings: Findings,
-    /// Whether a file was not valid TOML.
+    /// Whether a file could not be read, or was not valid TOML.
     pub broken: bool,
     lookup: Lookup<'a>,
     /// Files that are being read, outermost first.
@@ -49,6 +49,7 @@ impl<'a> Loader<'a> {
         match read(path) {
             Ok(text) => self.text(path, &text),
             Err(reason) => {
+                self.broken = true;
                 let file = self.sources.add(path.display().to_string(), "");
                 let place = Place::new(file, 0..0);
                 self.findings.push(Finding::new(
@@ -104,6 +105,10 @@ impl<'a> Loader<'a> {
             let key = self.sources.text(place).to_owned();
             Finding::new(Code::Duplicate, place, format!("`{key}` is defined twice"))
                 .label("second definition")
+        } else if let Some(word) = bare_word(self.sources.text(place)) {
+            // The parser takes `info` for a number that begins with `inf`.
+            Finding::new(Code::Syntax, place, "not valid TOML: a string needs quotes")
+                .label(format!("write \"{word}\""))
         } else {
             Finding::new(
                 Code::Syntax,
@@ -155,6 +160,14 @@ impl<'a> Loader<'a> {
         self.findings
             .push(Finding::new(Code::Include, place, message));
     }
+}
+
+/// A value that was probably meant as a string.
+fn bare_word(text: &str) -> Option<&str> {
+    let word = text.trim();
+    let fits = |c: char| c.is_alphanumeric() || "_-./:*".contains(c);
+    let begins = word.starts_with(|c: char| c.is_alphabetic() || c == '/');
+    (begins && word.chars().all(fits)).then_some(word)
 }
 
 /// Reads a file, with a reason in words.

@@ -118,6 +118,23 @@ impl Table {
         self.get(key).and_then(Node::table)
     }
 
+    /// Whether a place lies in this table: in its header, or in anything below it.
+    #[must_use]
+    pub fn holds(&self, place: Place) -> bool {
+        let inside = |outer: Place| {
+            outer.file == place.file && outer.start <= place.start && place.end <= outer.end
+        };
+        inside(self.place)
+            || self.entries.iter().any(|e| {
+                inside(e.key_place)
+                    || inside(e.node.place)
+                    || e.node.elements().iter().any(|n| match &n.value {
+                        Value::Table(table) => table.holds(place),
+                        _ => inside(n.place),
+                    })
+            })
+    }
+
     /// Takes in the content of another file as if it were written here. Lists of sections are
     /// appended, tables merged; anything else that stands in both is reported.
     pub fn merge(&mut self, other: Self, findings: &mut Findings) {

@@ -5,7 +5,7 @@
 //! counts.
 
 pub mod access;
-mod calendar;
+pub mod calendar;
 mod error;
 mod escape;
 mod level;

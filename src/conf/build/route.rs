@@ -266,9 +266,10 @@ impl<'t> Builder<'t> {
         upstreams: &mut Upstreams<'t>,
     ) -> Option<Action> {
         let view = View::new(table);
-        let written: Vec<_> = ["to", "redirect", "respond"]
+        let written: Vec<_> = table
+            .entries
             .iter()
-            .filter_map(|k| table.entry(k))
+            .filter(|e| ["to", "redirect", "respond"].contains(&e.key.as_str()))
             .collect();
         match written.as_slice() {
             [] => {
@@ -333,7 +334,7 @@ impl<'t> Builder<'t> {
         let mut servers = Vec::new();
         for element in node.elements() {
             match element.text().map(grammar::parse_target) {
-                None => named.extend(self.weighted(element, upstreams)),
+                None => named.push(self.weighted(element, upstreams)?),
                 Some(Ok(Target::Name(upstream))) => {
                     self.know_upstream(&upstream, element.place, upstreams);
                     named.push(WeightedUpstream {

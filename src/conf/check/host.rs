@@ -117,14 +117,14 @@ fn descriptors(draft: &Draft<'_>, findings: &mut Findings) {
     let Some(limit) = limit.filter(|l| worker.max_connections > 0 && *l < need) else {
         return;
     };
-    let place = view
-        .node("max_connections")
-        .or(view.node("open_files"))
-        .map(|n| n.place);
+    // With the built-in value accepting stops at the limit, which is as good as any other number.
+    let Some(node) = view.node("max_connections").or(view.node("open_files")) else {
+        return;
+    };
     findings.push(
         Finding::new(
             Code::Descriptors,
-            place.unwrap_or_default(),
+            node.place,
             format!("a worker needs {need} file descriptors at full load, its limit is {limit}"),
         )
         .help(

@@ -8,6 +8,7 @@ mod probe;
 mod reference;
 mod route;
 mod safety;
+mod tls;
 
 use super::build::Draft;
 use super::finding::Findings;
@@ -33,6 +34,7 @@ pub fn run(draft: &Draft<'_>, options: Options, findings: &mut Findings) {
     safety::check(draft, findings);
     if options.host {
         host::check(draft, findings);
+        tls::check(draft, findings);
     }
     if options.probe {
         probe::check(draft, findings);

@@ -7,8 +7,14 @@ use crate::http::params::{Condition, HostPattern, Matcher, PathPattern, RoutePar
 
 /// Reports pairs of routes that are the same or hide each other.
 pub(super) fn check(draft: &Draft<'_>, findings: &mut Findings) {
-    for (index, later) in draft.routes.iter().enumerate() {
-        for earlier in draft.routes.iter().take(index) {
+    // A route with a mistake in it may match something else than was meant.
+    let sound: Vec<_> = draft
+        .routes
+        .iter()
+        .filter(|r| !findings.spoil(r.table))
+        .collect();
+    for (index, later) in sound.iter().enumerate() {
+        for earlier in sound.iter().take(index) {
             if earlier.place == later.place {
                 // One route with different settings on different listeners.
                 continue;
