@@ -7,6 +7,8 @@
     reason = "test code"
 )]
 
+#[path = "config/command.rs"]
+mod command;
 #[path = "config/files.rs"]
 mod files;
 #[path = "config/findings.rs"]

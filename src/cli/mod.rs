@@ -3,16 +3,16 @@
 
 mod flag;
 mod out;
-mod seam;
+mod start;
 mod test;
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::conf::{self, Loaded};
+use crate::conf;
 use flag::{Cli, Command, ConfigCommand, RunArgs};
 
 /// A wrong command line (sysexits).
@@ -47,19 +47,10 @@ fn dispatch(cli: Cli) -> ExitCode {
         return test::test(&cli);
     }
     if let Some(word) = cli.signal {
-        return signal(&cli.config, word);
+        return start::signal(&cli.config, word);
     }
-    start(cli.config.clone(), conf::load(&cli.config), cli.daemon)
-}
-
-/// Starts the master when the configuration is usable.
-fn start(config: PathBuf, loaded: Loaded, daemon: bool) -> ExitCode {
-    out::error(&conf::render::text(&loaded, out::colour()));
-    let Some(model) = loaded.model else {
-        return ExitCode::FAILURE;
-    };
-    let daemon = daemon || model.master.daemon;
-    seam::start(config, model, daemon)
+    let loaded = conf::load(&cli.config);
+    start::start(cli.config, loaded, cli.daemon)
 }
 
 /// `proxyd run --listen :8080 --to 127.0.0.1:9000`.
@@ -71,11 +62,5 @@ fn run_without_file(args: &RunArgs, daemon: bool) -> ExitCode {
         quoted.join(", ")
     );
     let name = "command line";
-    start(PathBuf::from(name), conf::load_str(name, &text), daemon)
-}
-
-/// `proxyd -s WORD`: tells the running master, and waits for what comes of it.
-fn signal(config: &Path, word: flag::Word) -> ExitCode {
-    let loaded = conf::load_with(config, conf::Options::default());
-    seam::signal(config, &loaded, word)
+    start::start(PathBuf::from(name), conf::load_str(name, &text), daemon)
 }

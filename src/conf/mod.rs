@@ -82,6 +82,28 @@ pub fn load_str(name: &str, text: &str) -> Loaded {
     finish(loader, &tree, Options::default())
 }
 
+/// The pid file that a configuration names, whatever else is wrong with it: a running master has to
+/// be found with a file that was broken since.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn pid_file(path: &Path) -> Result<Option<PathBuf>, String> {
+    let mut loader = Loader::new(&env::of_process);
+    let tree = loader.main(path);
+    if loader.sources.text_len() == 0 {
+        let reason = loader.findings.into_sorted().into_iter().next();
+        return Err(reason.map_or_else(|| format!("{} is empty", path.display()), |f| f.message));
+    }
+    let node = view::View::new(&tree).sub("master").node("pid_file");
+    Ok(node.and_then(|n| {
+        Some(build::resolve(
+            &loader.sources,
+            n.place,
+            Path::new(n.text()?),
+        ))
+    }))
+}
+
 fn finish(loader: Loader<'_>, tree: &Table, options: Options) -> Loaded {
     let pid_file = (tree
         .table("master")

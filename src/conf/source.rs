@@ -38,6 +38,12 @@ impl Sources {
         self.0.iter()
     }
 
+    /// The length of the main file.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        self.get(0).map_or(0, |s| s.text.len())
+    }
+
     /// How many files there are.
     #[must_use]
     pub fn len(&self) -> usize {

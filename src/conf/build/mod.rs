@@ -163,10 +163,7 @@ impl<'t> Builder<'t> {
     }
 
     fn resolve(&self, place: Place, path: &Path) -> PathBuf {
-        let folder = Path::new(self.sources.name(place)).parent();
-        let joined = folder.unwrap_or(Path::new("")).join(path);
-        // The master may change its folder later.
-        std::path::absolute(&joined).unwrap_or(joined)
+        resolve(self.sources, place, path)
     }
 
     /// A key file: a path, or a reference to a secret kept elsewhere.
@@ -338,6 +335,14 @@ impl<'t> Builder<'t> {
             names.insert(name.to_owned(), place);
         }
     }
+}
+
+/// A path as the file that names it means it.
+pub fn resolve(sources: &Sources, place: Place, path: &Path) -> PathBuf {
+    let folder = Path::new(sources.name(place)).parent();
+    let joined = folder.unwrap_or(Path::new("")).join(path);
+    // The master may change its folder later.
+    std::path::absolute(&joined).unwrap_or(joined)
 }
 
 /// A name nobody has: the wished one, or with a number behind it.

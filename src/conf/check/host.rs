@@ -6,6 +6,7 @@ use crate::conf::build::Draft;
 use crate::conf::code::Code;
 use crate::conf::finding::{Finding, Findings, Place};
 use crate::conf::kernel;
+use crate::conf::model::Worker;
 use crate::log::params::Output;
 use crate::sys::privilege::{Identity, is_root};
 
@@ -118,7 +119,14 @@ fn descriptors(draft: &Draft<'_>, findings: &mut Findings) {
         return;
     };
     // With the built-in value accepting stops at the limit, which is as good as any other number.
-    let Some(node) = view.node("max_connections").or(view.node("open_files")) else {
+    let usual = Worker::default();
+    let chosen = |key: &str, is: bool| view.node(key).filter(|_| is);
+    let connections = chosen(
+        "max_connections",
+        worker.max_connections != usual.max_connections,
+    );
+    let files = chosen("open_files", worker.open_files != usual.open_files);
+    let Some(node) = connections.or(files) else {
         return;
     };
     findings.push(

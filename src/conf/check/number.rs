@@ -6,7 +6,9 @@ use crate::base::unit::{print_duration, print_size};
 use crate::conf::build::Draft;
 use crate::conf::code::Code;
 use crate::conf::finding::{Finding, Findings, Place};
+use crate::conf::model::Master;
 use crate::conf::view::View;
+use crate::http::params::Timeouts;
 
 /// Reports them.
 pub(super) fn check(draft: &Draft<'_>, findings: &mut Findings) {
@@ -79,9 +81,10 @@ fn drains(draft: &Draft<'_>, findings: &mut Findings) {
     let Some((longest, place)) = longest_response(draft) else {
         return;
     };
-    let written = view.node("drain_timeout").map(|n| n.place);
-    // The built-in values are a deliberate compromise; only what somebody wrote is worth a word.
-    let Some(place) = written.or(place) else {
+    // The built-in values are a deliberate compromise; only what somebody chose is worth a word.
+    let chosen = master.drain_timeout != Master::default().drain_timeout;
+    let written = view.node("drain_timeout").filter(|_| chosen);
+    let Some(place) = written.map(|n| n.place).or(place) else {
         return;
     };
     if master.drain_timeout < longest {
@@ -108,10 +111,12 @@ fn longest_response(draft: &Draft<'_>) -> Option<(Duration, Option<Place>)> {
         .iter()
         .map(|r| {
             let own = View::new(r.table).sub("timeouts");
+            let longest = r.value.timeouts.response_header;
             let node = own
                 .node("response_header")
-                .or(defaults.node("response_header"));
-            (r.value.timeouts.response_header, node.map(|n| n.place))
+                .or(defaults.node("response_header"))
+                .filter(|_| longest != Timeouts::default().response_header);
+            (longest, node.map(|n| n.place))
         })
         .max_by_key(|(d, _)| *d)
 }
