@@ -194,9 +194,10 @@ fn curl_verifies_the_chain() {
     assert_eq!(tool::curl(&args).success().out, "over tls");
 }
 
-/// Whether a session saved by openssl is resumed.
-fn resumes(addr: SocketAddr, session: &str) -> bool {
-    let output = s_client(addr, &["-sess_in", session]);
+/// Whether a session saved by openssl is resumed. A client that also offers a newer version than
+/// that of its session gets the newer one and a new session.
+fn resumes(addr: SocketAddr, version: &str, session: &str) -> bool {
+    let output = s_client(addr, &[version, "-sess_in", session]);
     assert!(
         output.out.contains("200 OK"),
         "{}{}",
@@ -220,14 +221,14 @@ fn tickets_are_valid_on_every_worker_and_across_reloads() {
         assert!(first.out.contains("200 OK"), "{}{}", first.out, first.err);
         for _ in 0..8 {
             assert!(
-                resumes(proxy.web(), session),
+                resumes(proxy.web(), version, session),
                 "{version}: a worker does not know the ticket"
             );
         }
         proxy.reload();
         for _ in 0..4 {
             assert!(
-                resumes(proxy.web(), session),
+                resumes(proxy.web(), version, session),
                 "{version}: the reload forgot the ticket"
             );
         }

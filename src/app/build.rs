@@ -121,6 +121,7 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
         .zip(&plan.slots.listeners)
         .enumerate()
     {
+        let tls = tls_server(plan, listener, &catalog)?;
         let service = Rc::new(Service {
             params: listener.http.clone(),
             index,
@@ -128,13 +129,11 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
             routes: Rc::clone(&routes),
             rules: rules(plan, listener)?,
             trusted: Networks::new(&listener.http.trusted_proxies),
+            certificates: tls.as_ref().map(TlsServer::share_store),
             metrics: slots.bind(&thread.column),
             shared: Rc::clone(&shared),
         });
-        fronts.push(Rc::new(Front {
-            service,
-            tls: tls_server(plan, listener, &catalog)?,
-        }));
+        fronts.push(Rc::new(Front { service, tls }));
     }
     let catalog = RefCell::new(catalog);
     Ok(House {

@@ -260,6 +260,10 @@ impl Exchange {
             b"" => self.service.params.default_host.as_bytes(),
             host => host,
         };
+        let sni = self.origin.tls.as_ref().and_then(|tls| tls.sni.as_deref());
+        if self.service.is_misdirected(sni, host) {
+            return Err(Answer::Error(Reason::Misdirected));
+        }
         let ask = Ask::of(head, bytes, host, normal.path);
         let found = self.service.router.find(self.service.index, &ask);
         match found {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
@@ -20,6 +21,7 @@ use crate::http::router::Router;
 use crate::io::facts::TlsFacts;
 use crate::log::access::AccessLog;
 use crate::metric::bundle::{LimitMetrics, ListenerMetrics, RouteMetrics};
+use crate::net::tls::store::Store;
 use crate::proto::http1::date::{LEN, imf_fixdate};
 use crate::rt;
 use crate::rt::drain::Watch;
@@ -276,6 +278,8 @@ pub struct Service {
     pub rules: Vec<Option<Rules>>,
     /// Peers whose word is taken.
     pub trusted: Networks,
+    /// Which certificate is for which host, where TLS ends here.
+    pub certificates: Option<Arc<Store>>,
     /// What is counted for it.
     pub metrics: ListenerMetrics,
     /// What all listeners share.
@@ -283,6 +287,15 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether a host may be asked for on a connection that was opened for another name
+    /// (rule 4.6): only when it has the same certificate.
+    pub fn is_misdirected(&self, sni: Option<&str>, host: &[u8]) -> bool {
+        let (Some(store), Some(sni)) = (&self.certificates, sni) else {
+            return false;
+        };
+        std::str::from_utf8(host).is_ok_and(|host| !store.is_same_site(sni, host))
+    }
+
     /// Counts an end without a response.
     pub fn count_refused(&self, reason: Reason) {
         self.metrics.refused.inc(reason);

@@ -103,6 +103,12 @@ impl Server {
         &self.store
     }
 
+    /// The same, to be kept by a service.
+    #[must_use]
+    pub fn share_store(&self) -> Arc<Store> {
+        Arc::clone(&self.store)
+    }
+
     /// The present CA and lists for client authentication, from now on. Sessions of clients
     /// verified with the old ones cannot be resumed any more.
     ///
