@@ -15,6 +15,8 @@ mod cell;
 pub mod doc;
 mod expose;
 pub mod label;
+#[cfg(test)]
+mod packaging;
 mod registry;
 mod table;
 
