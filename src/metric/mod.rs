@@ -15,10 +15,10 @@ mod cell;
 pub mod doc;
 mod expose;
 pub mod label;
-#[cfg(test)]
-mod packaging;
 mod registry;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use cell::{Counter, Each, Gauge, Held, Histogram, HostGauge, Shared};
 pub use expose::{CONTENT_TYPE, Reading, Sample, encode, readings, sample};
