@@ -17,5 +17,7 @@ mod findings;
 mod host;
 #[path = "config/look.rs"]
 mod look;
+#[path = "config/meaning.rs"]
+mod meaning;
 #[path = "config/property.rs"]
 mod property;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use super::flag::Word;
 use super::out;
-use crate::base::addr::BindAddr;
 use crate::conf::{self, Loaded, Model};
+use crate::log::params::{Output, Params};
+use crate::log::{self, Sink};
 use crate::process::control::{self, Request};
 use crate::process::master::{self, Options};
 use crate::process::proxyd::Proxyd;
-use crate::upstream::params::ServerAddress;
 
 /// Becomes the master when the configuration is usable.
 pub(super) fn start(config: PathBuf, loaded: Loaded, daemon: bool) -> ExitCode {
@@ -18,7 +18,7 @@ pub(super) fn start(config: PathBuf, loaded: Loaded, daemon: bool) -> ExitCode {
     let Some(model) = loaded.model else {
         return ExitCode::FAILURE;
     };
-    out::print(&welcome(&model));
+    early_log(&model);
     let detach = daemon || model.master.daemon;
     ExitCode::from(master::run(Proxyd::new(config, model), Options { detach }))
 }
@@ -56,61 +56,15 @@ pub(super) fn signal(config: &Path, word: Word) -> ExitCode {
     }
 }
 
-/// For configurations with demo servers: what to try.
-fn welcome(model: &Model) -> String {
-    let demo =
-        |s: &crate::upstream::params::ServerParams| matches!(s.address, ServerAddress::Demo(_));
-    if !model.upstreams.iter().any(|u| u.servers.iter().any(demo)) {
-        return String::new();
-    }
-    let mut text = String::from("proxyd serves its own demo servers. Try:\n");
-    for listener in &model.listeners {
-        let curl = match listener.tls {
-            Some(_) => "curl -k https",
-            None => "curl http",
-        };
-        for bind in &listener.bind {
-            if let Some(authority) = authority(bind) {
-                text.push_str(&format!("  {curl}://{authority}/\n"));
-            }
-        }
-    }
-    if let Some(authority) = model.metrics.bind.as_ref().and_then(authority) {
-        let path = &model.metrics.path;
-        text.push_str(&format!("  curl http://{authority}{path}\n"));
-    }
-    text
-}
-
-/// How an address is reached from this host.
-fn authority(bind: &BindAddr) -> Option<String> {
-    match bind {
-        BindAddr::Ip(addr) if addr.ip().is_unspecified() => {
-            Some(format!("localhost:{}", addr.port()))
-        }
-        BindAddr::Ip(addr) => Some(addr.to_string()),
-        BindAddr::Any(port) => Some(format!("localhost:{port}")),
-        BindAddr::Unix(_) | BindAddr::Inherited(_) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_file_says_what_to_try() {
-        let text = include_str!("../../conf/proxyd.toml");
-        let model = conf::load_str("proxyd.toml", text).model.unwrap();
-        let shown = welcome(&model);
-        for line in [
-            "  curl http://localhost:8080/\n",
-            "  curl -k https://localhost:8443/\n",
-            "  curl http://127.0.0.1:9090/metrics\n",
-        ] {
-            assert!(shown.contains(line), "{shown}");
-        }
-        let plain = "[[listener]]\nbind = \":1\"\n[[route]]\nrespond = 204\n";
-        assert_eq!(welcome(&conf::load_str("p", plain).model.unwrap()), "");
-    }
+/// What goes wrong before the configured log is open is told on standard error.
+fn early_log(model: &Model) {
+    let params = Params {
+        output: Output::Stderr,
+        ..model.log.clone()
+    };
+    let Ok(sink) = Sink::open(&Output::Stderr, None) else {
+        return;
+    };
+    // A second logger can only be one of a test.
+    let _only_one = log::install(&params, sink);
 }

@@ -489,6 +489,13 @@ pub fn server_address(text: &str) -> Result<addr::Endpoint, Fault> {
             _ => fault.help("servers of this version are host:port or unix:/path"),
         });
     }
+    if text.starts_with("srv:") {
+        return Err(Fault::new(
+            Code::NotBuiltIn,
+            "asks for SRV records, which is not built in yet",
+        )
+        .help("write a name with its port: every address of it becomes a server"));
+    }
     addr::Endpoint::parse(text).map_err(|e| address_fault(e, "server"))
 }
 

@@ -141,11 +141,11 @@ fn form(kind: &Kind) -> String {
             all.join(" or ")
         }
         Kind::List(inner) => match inner {
-            Kind::Table(section) => format!("[{}](#{})", header(section), anchor(section)),
+            Kind::Table(section) => format!("[`{}`](#{})", header(section), anchor(section)),
             _ => format!("list of: {}", form(inner)),
         },
         Kind::Many(inner) => format!("{}, one or a list", form(inner)),
-        Kind::Table(section) => format!("[{}](#{})", header(section), anchor(section)),
+        Kind::Table(section) => format!("[`{}`](#{})", header(section), anchor(section)),
         Kind::Map(_, inner) => format!("table of: {}", form(inner)),
         _ => scalar::describe(kind),
     }

@@ -124,3 +124,66 @@ fn the_default_file_serves_two_demo_servers_plain_and_over_tls() {
     assert_eq!(model.upstreams[0].servers.len(), 2);
     assert_eq!(model.metrics.bind.unwrap().to_string(), "127.0.0.1:9090");
 }
+
+/// A value in a form in which equal ones are equal: `60s` is `1m`.
+fn plain(value: &toml::Value) -> String {
+    use proxyd::base::unit::{parse_duration, parse_size};
+    match value {
+        toml::Value::String(text) => match (parse_duration(text), parse_size(text)) {
+            (Ok(duration), _) => format!("{duration:?}"),
+            (_, Ok(size)) => format!("{size} bytes"),
+            _ => format!("{text:?}"),
+        },
+        toml::Value::Array(list) => list.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+/// Where the settings of a section stand in an effective file.
+fn place<'v>(file: &'v toml::Value, path: &str) -> Option<&'v toml::Value> {
+    let path = match path {
+        "timeouts" => "route.timeouts",
+        "keepalive" => "listener.keepalive",
+        "limits" => "listener.limits",
+        "buffering" => "route.buffering",
+        "retry" => "route.retry",
+        "pool" => "upstream.pool",
+        "queue" => "upstream.queue",
+        path => path,
+    };
+    path.split('.').try_fold(file, |value, part| {
+        let value = value.get(part)?;
+        Some(value.get(0).unwrap_or(value))
+    })
+}
+
+#[test]
+fn the_defaults_of_the_reference_are_those_of_the_program() {
+    let text = "[[listener]]\nbind = \":1\"\ntls = \"self-signed\"\n[[route]]\nto = \"a\"\n\
+                [[upstream]]\nname = \"a\"\nservers = \"10.0.0.1:1\"\ntls = true\n\
+                [[listener]]\nbind = \":2\"\n[[route]]\npath = \"/r\"\nredirect = \"/\"\n";
+    let loaded = conf::load_str("t.toml", text);
+    let printed = conf::effective(loaded.model.as_ref().unwrap());
+    let file: toml::Value = toml::from_str::<toml::Table>(&printed).unwrap().into();
+    let mut compared = 0;
+    for section in conf::key::sections() {
+        let Some(found) = place(&file, section.path).filter(|_| !section.path.is_empty()) else {
+            continue;
+        };
+        for key in section.keys.iter().filter(|k| !k.default.is_empty()) {
+            let Some(value) = found.get(key.name) else {
+                continue;
+            };
+            let default: toml::Table = toml::from_str(&format!("x = {}", key.default)).unwrap();
+            assert_eq!(
+                plain(value),
+                plain(&default["x"]),
+                "{}.{}",
+                section.path,
+                key.name
+            );
+            compared += 1;
+        }
+    }
+    assert!(compared > 110, "only {compared} defaults were compared");
+}

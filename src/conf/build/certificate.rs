@@ -11,6 +11,9 @@ use crate::conf::tree::{Node, Table};
 use crate::conf::view::{View, put};
 use crate::net::tls::params::{CertificateParams, CertificateSource};
 
+/// Hosts of a self-signed certificate.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
 /// How long a self-signed certificate is valid.
 const VALID: Duration = Duration::from_secs(30 * 86_400);
 
@@ -135,7 +138,7 @@ fn self_signed(node: &Node) -> CertificateSource {
     CertificateSource::SelfSigned {
         hosts: view
             .texts("hosts")
-            .unwrap_or_else(|| vec!["localhost".to_owned()]),
+            .unwrap_or_else(|| LOCAL.map(str::to_owned).to_vec()),
         valid,
     }
 }

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::addr::BindAddr;
 use crate::conf::build::Draft;
 use crate::conf::code::Code;
 use crate::conf::finding::{Finding, Findings, Place};
 use crate::conf::kernel;
 use crate::conf::model::Worker;
+use crate::conf::view::View;
 use crate::log::params::Output;
 use crate::sys::privilege::{Identity, is_root};
 
@@ -75,6 +77,14 @@ fn folders(draft: &Draft<'_>, findings: &mut Findings) {
     ] {
         if let (Output::File(path), Some(node)) = (output, view.node("output")) {
             files.push((path.clone(), node.place));
+        }
+    }
+    let binds = draft.listeners.iter().map(|l| View::new(l.table));
+    for view in binds.chain(std::iter::once(draft.root.sub("metrics"))) {
+        for node in view.nodes("bind") {
+            if let Some(BindAddr::Unix(path)) = node.text().and_then(|t| BindAddr::parse(t).ok()) {
+                files.push((path, node.place));
+            }
         }
     }
     for (path, place) in files {

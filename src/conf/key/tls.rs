@@ -34,7 +34,7 @@ static SELF_SIGNED: Section = Section {
         key(
             "hosts",
             Kind::Many(&Kind::Special("a host", grammar::host)),
-            "[\"localhost\"]",
+            "[\"localhost\", \"127.0.0.1\", \"::1\"]",
             "Names and addresses in it.",
         ),
         key("valid", TIME, "\"30d\"", "How long it is valid."),
