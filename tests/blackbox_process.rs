@@ -825,6 +825,30 @@ fn a_worker_that_dies_while_draining_is_not_replaced() {
     assert_eq!(proxy.workers().len(), 1);
 }
 
+#[test]
+fn it_is_correct_as_process_one() {
+    if !is_root() {
+        return skip("a process namespace needs root");
+    }
+    let mut proxy = Setup::new().in_own_namespace().start(&answers("first"));
+    assert_eq!(proxy.get("a", "/").expect(200).text(), "first");
+    let namespaced = status_line(proxy.pid(), "NSpid");
+    assert_eq!(namespaced.split(' ').next_back(), Some("1"));
+    let before = proxy.worker();
+    signal(before, "KILL");
+    eventually("a new worker", PATIENCE, || {
+        proxy
+            .workers()
+            .last()
+            .filter(|(pid, _)| *pid != before)
+            .map(|_| ())
+    });
+    proxy.reload();
+    assert_eq!(proxy.get("a", "/").expect(200).text(), "first");
+    // process 1 gets no signal that it does not handle
+    assert_eq!(proxy.stop().code(), Some(0));
+}
+
 // ── service managers ─────────────────────────────────────────────────────────────────────────
 
 #[test]
@@ -865,4 +889,29 @@ fn the_service_manager_is_told() {
     proxy.signal("TERM");
     wait("STOPPING=1");
     proxy.wait_exit(PATIENCE);
+}
+
+#[test]
+fn sockets_can_come_from_the_service_manager() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let script = "import os, socket, sys\n\
+                  s = socket.socket()\n\
+                  s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n\
+                  s.bind(('127.0.0.1', int(sys.argv[1])))\n\
+                  s.listen(64)\n\
+                  os.dup2(s.fileno(), 3)\n\
+                  os.set_inheritable(3, True)\n\
+                  os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='http', LISTEN_PID=str(os.getpid()))\n\
+                  os.execv(sys.argv[2], sys.argv[2:])\n";
+    let port = addr.port().to_string();
+    let text = answers("activated").replace("127.0.0.1:0", "fd:http");
+    let proxy = Setup::new()
+        .behind(&["python3", "-c", script, &port])
+        .start(&text);
+    assert_eq!(client::get(addr, "a", "/").expect(200).text(), "activated");
+    proxy.write(&text.replace("activated", "again"));
+    proxy.reload();
+    assert_eq!(client::get(addr, "a", "/").expect(200).text(), "again");
 }

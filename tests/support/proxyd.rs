@@ -23,7 +23,8 @@ pub struct Setup {
     access: String,
     metrics: String,
     env: Vec<(String, String)>,
-    unprivileged: bool,
+    prefix: Vec<String>,
+    forks: bool,
     ready: bool,
 }
 
@@ -36,7 +37,8 @@ impl Default for Setup {
             access: "output = \"$DIR/access.log\"\nformat = \"json\"\n".to_owned(),
             metrics: "bind = \"127.0.0.1:0\"\n".to_owned(),
             env: Vec::new(),
-            unprivileged: false,
+            prefix: Vec::new(),
+            forks: false,
             ready: true,
         }
     }
@@ -80,7 +82,37 @@ impl Setup {
 
     /// Runs as an ordinary user even when the tests are root.
     pub fn unprivileged(mut self) -> Self {
-        self.unprivileged = true;
+        if is_root() {
+            let drop = [
+                "setpriv",
+                "--reuid",
+                "65534",
+                "--regid",
+                "65534",
+                "--clear-groups",
+            ];
+            self.prefix = drop.map(str::to_owned).to_vec();
+        }
+        self
+    }
+
+    /// Runs as process 1 of its own namespace. Needs root.
+    pub fn in_own_namespace(mut self) -> Self {
+        let space = [
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child=KILL",
+        ];
+        self.prefix = space.map(str::to_owned).to_vec();
+        self.forks = true;
+        self
+    }
+
+    /// Runs behind a program that executes the rest of its arguments.
+    pub fn behind(mut self, program: &[&str]) -> Self {
+        self.prefix = program.iter().map(|p| (*p).to_owned()).collect();
         self
     }
 
@@ -111,20 +143,10 @@ impl Setup {
         fs::set_permissions(dir.join("stderr.log"), fs::Permissions::from_mode(0o666)).unwrap();
         let config = dir.join("proxyd.toml");
         fs::write(&config, self.render(&dir, body)).unwrap();
-        let mut command = if self.unprivileged && is_root() {
-            let mut command = Command::new("setpriv");
-            command.args([
-                "--reuid",
-                "65534",
-                "--regid",
-                "65534",
-                "--clear-groups",
-                BINARY,
-            ]);
-            command
-        } else {
-            Command::new(BINARY)
-        };
+        let mut words = self.prefix.clone();
+        words.push(BINARY.to_owned());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
             .arg("-c")
             .arg(&config)
@@ -137,8 +159,15 @@ impl Setup {
             .env("NO_COLOR", "1");
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
         let child = command.spawn().expect("the binary starts");
+        let pid = match self.forks {
+            false => child.id(),
+            true => eventually("the forked child", PATIENCE, || {
+                children_of(child.id()).first().map(|(pid, _)| *pid)
+            }),
+        };
         let proxy = Proxyd {
             child,
+            pid,
             dir,
             folder: Some(folder),
             setup: self,
@@ -151,7 +180,8 @@ impl Setup {
     }
 
     fn render(&self, dir: &Path, body: &str) -> String {
-        let user = if is_root() && !self.unprivileged {
+        let drops = self.prefix.first().is_some_and(|p| p == "setpriv");
+        let user = if is_root() && !drops {
             "user = \"nobody\"\ngroup = \"nogroup\"\n"
         } else {
             ""
@@ -173,6 +203,7 @@ impl Setup {
 #[derive(Debug)]
 pub struct Proxyd {
     child: Child,
+    pid: u32,
     dir: PathBuf,
     folder: Option<tempfile::TempDir>,
     setup: Setup,
@@ -216,7 +247,7 @@ impl Proxyd {
 
     /// The pid of the master.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.pid
     }
 
     /// What is in the error log so far.
@@ -436,8 +467,11 @@ impl Proxyd {
 
 impl Drop for Proxyd {
     fn drop(&mut self) {
-        let family = children_of(self.child.id());
+        let family = children_of(self.pid);
         if self.status.is_none() && self.child.try_wait().ok().flatten().is_none() {
+            if alive(self.pid) {
+                signal(self.pid, "KILL");
+            }
             self.child.kill().ok();
             self.child.wait().ok();
         }
