@@ -189,7 +189,7 @@ fn a_client_connection_carries_a_bounded_number_of_requests() {
 #[test]
 fn one_address_holds_a_bounded_number_of_connections() {
     let server = Upstream::says("ok");
-    let proxy = Setup::new().worker("count = 2").start(&listener(
+    let proxy = Setup::new().worker("count = 1").start(&listener(
         &server,
         "max_connections_per_ip = 3",
         "",
@@ -486,7 +486,10 @@ fn a_total_time_bounds_the_exchange() {
         }
         Ok(())
     });
-    let proxy = Proxyd::start(&to(server.addr(), "timeouts = { total = \"1s\" }"));
+    let proxy = Proxyd::start(&to(
+        server.addr(),
+        "timeouts = { connect = \"500ms\", total = \"1s\" }",
+    ));
     let mut client = proxy.client();
     let start = Instant::now();
     client.send(GET);
@@ -542,7 +545,6 @@ fn memory_stays_bounded_for_a_large_streamed_upload() {
         conn.send(ok(total.to_string()))
     });
     let proxy = Proxyd::start(&to(server.addr(), "max_body = \"unlimited\""));
-    proxy.get("a", "/warm").status.checked_add(1).unwrap();
     let worker = proxy.worker();
     let rss = || -> u64 {
         support::proxyd::status_line(worker, "VmRSS")

@@ -72,7 +72,10 @@ fn the_most_specific_path_wins() {
         ("api", "path = \"/api/\""),
         ("v1", "path = \"/api/v1\""),
         ("exact", "path = \"=/api/v1\""),
-        ("regex", "path = \"~^/img/[0-9]+[.]png$\""),
+        (
+            "regex",
+            "host = \"img.test\"\npath = \"~^/img/[0-9]+[.]png$\"",
+        ),
     ]);
     for (path, expected) in [
         ("/", "root"),
@@ -85,11 +88,12 @@ fn the_most_specific_path_wins() {
         ("/api/v1/x", "v1"),
         ("/x/../api/v1/y", "v1"),
         ("/%61pi/v1/y", "v1"),
-        ("/img/12.png", "regex"),
-        ("/img/x.png", "root"),
+        ("/img/12.png", "root"),
     ] {
         assert_eq!(taken(&proxy, "a", path), expected, "{path}");
     }
+    assert_eq!(taken(&proxy, "img.test", "/img/12.png"), "regex");
+    assert_eq!(taken(&proxy, "img.test", "/img/x.png"), "root");
 }
 
 #[test]
@@ -97,8 +101,8 @@ fn methods_headers_and_query_tell_routes_apart() {
     let proxy = proxy(&[
         ("plain", ""),
         ("write", "methods = [\"POST\", \"PUT\"]"),
-        ("beta", "match_headers = { x-beta = \"1\" }"),
-        ("debug", "match_query = { debug = \"on\" }"),
+        ("beta", "headers_match = { x-beta = \"1\" }"),
+        ("debug", "query = { debug = \"on\" }"),
     ]);
     let ask = |text: &str| client::send(proxy.web(), text).expect(200).text();
     assert_eq!(ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), "plain");
