@@ -132,6 +132,7 @@ impl Certificates {
     /// pair that is broken leaves the old one in use.
     pub fn refresh(&mut self, model: &Model, now: i64) -> Changes {
         let mut changes = Changes::default();
+        self.renew(model, now, &mut changes);
         let changed = self.watcher.observe(Fingerprints::take(self.files(model)));
         if changed.is_empty() {
             return changes;
@@ -182,6 +183,20 @@ impl Certificates {
         changes
     }
 
+    /// Self-signed certificates have no file that changes: they are made again in good time.
+    fn renew(&mut self, model: &Model, now: i64, changes: &mut Changes) {
+        let context = Context {
+            now,
+            roots: &[],
+            state_dir: None,
+        };
+        for params in &model.certificates {
+            if matches!(params.source, CertificateSource::SelfSigned { .. }) {
+                self.reload_one(params, context, changes);
+            }
+        }
+    }
+
     fn reload_one(
         &mut self,
         params: &crate::net::tls::params::CertificateParams,
@@ -192,9 +207,9 @@ impl Certificates {
             return;
         };
         let loaded = load::load(params, Some(old), context);
+        // A broken pair stayed what it was; the others of a directory are taken all the same.
         if let (true, Some(finding)) = (loaded.is_broken(), loaded.findings.first()) {
             changes.refuse(&params.name, describe(finding));
-            return;
         }
         if let Some(delta) = loaded.bundle.delta(old) {
             changes.take(

@@ -23,9 +23,13 @@ use crate::metric::bundle::WorkerMetrics;
 use crate::metric::label::{Handshake, Limit, TlsVersion};
 use crate::net::Conn;
 use crate::net::listen::{Event, Gate, Listener, Options, Permit, Reserve, accept_loop};
+use crate::net::tls::cert::Fault;
+use crate::net::tls::client::{self, Client as TlsClient};
+use crate::net::tls::store::Catalog;
 use crate::net::tls::wire::{self, Update};
 use crate::rt;
 use crate::rt::drain::{Deadlines, Signal};
+use crate::upstream::params::UpstreamParams;
 
 /// How often the numbers of the worker are written down.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
@@ -244,7 +248,11 @@ pub fn update(house: &House, plan: &Plan, bytes: &[u8]) -> Result<(), String> {
                     tls.store().refresh(&catalog);
                 }
             }
-            refresh_clients(house, plan, None)
+            let presents_it = |params: &UpstreamParams| {
+                let tls = params.tls.as_ref();
+                tls.and_then(|tls| tls.client_certificate.as_ref()) == Some(&delta.name)
+            };
+            each_client(house, plan, &catalog, presents_it, TlsClient::refresh)
         }
         Update::ClientTrust(listener, trust) => {
             let front = house
@@ -257,29 +265,29 @@ pub fn update(house: &House, plan: &Plan, bytes: &[u8]) -> Result<(), String> {
             }
         }
         Update::UpstreamTrust(upstream, trust) => {
-            refresh_clients(house, plan, Some((&upstream, &trust)))
+            let catalog = house.catalog.borrow();
+            let is_it = |params: &UpstreamParams| params.name == upstream;
+            each_client(house, plan, &catalog, is_it, |tls, setup| {
+                tls.set_trust(setup, trust.clone())
+            })
         }
     }
 }
 
-fn refresh_clients(
+/// Changes the TLS of the upstreams that are meant.
+fn each_client(
     house: &House,
     plan: &Plan,
-    trust: Option<(&str, &wire::Trust)>,
+    catalog: &Catalog,
+    is_meant: impl Fn(&UpstreamParams) -> bool,
+    change: impl Fn(&TlsClient, client::Setup<'_>) -> Result<(), Fault>,
 ) -> Result<(), String> {
-    let catalog = house.catalog.borrow();
     for (params, tls) in plan.model.upstreams.iter().zip(&house.upstream_tls) {
-        let (Some(tls), Some(mut setup)) = (tls, tls_client_setup(plan, params, &catalog)) else {
-            continue;
-        };
-        if let Some((name, trust)) = trust {
-            if name != params.name {
-                continue;
-            }
-            setup.trust = Some(trust);
+        if let (true, Some(tls)) = (is_meant(params), tls)
+            && let Some(setup) = tls_client_setup(plan, params, catalog)
+        {
+            change(tls, setup).map_err(|fault| format!("upstream {}: {fault}", params.name))?;
         }
-        tls.refresh(setup)
-            .map_err(|fault| format!("upstream {}: {fault}", params.name))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
 use crate::app::build::{self, Thread};
-use crate::app::certificates::Certificates;
+use crate::app::certificates::{Certificates, Changes};
 use crate::app::plan::{Plan, Slots};
 use crate::app::serve::{self, Leave};
 use crate::conf::{self, Model};
@@ -91,6 +91,25 @@ impl Proxyd {
             self.ticket_words = Some(words);
         }
         self.rotate_tickets(model)
+    }
+
+    /// Tells the metrics which files could not be used, and when the new ones expire.
+    fn count_certificates(&mut self, plan: &Plan, changes: &Changes) {
+        let Some((registry, table)) = self.metrics.as_mut() else {
+            return;
+        };
+        if changes.broken.is_empty() && changes.updates.is_empty() {
+            return;
+        }
+        for (name, expiry) in plan.certificates.expiries() {
+            let Ok(slots) = CertificateMetrics::register(registry, &[&name]) else {
+                return;
+            };
+            publish_expiry(&slots, table, expiry);
+            if changes.broken.iter().any(|(broken, _)| *broken == name) {
+                slots.bind(&table.column(0)).failures.inc();
+            }
+        }
     }
 
     /// Makes new ticket keys when it is time.
@@ -278,6 +297,7 @@ impl Program for Proxyd {
         if let Err(error) = self.rotate_tickets(&plan.model) {
             warnings.push(error);
         }
+        self.count_certificates(plan, &changes);
         if !changes.updates.is_empty() {
             self.last = Some(plan.certificates.clone());
         }

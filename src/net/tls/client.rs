@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::sign::SingleCertAndKey;
@@ -41,6 +41,8 @@ pub struct Setup<'a> {
 /// TLS of one upstream.
 pub struct Client {
     sni: Option<Box<str>>,
+    /// The CA that came after the first.
+    trust: ArcSwapOption<Trust>,
     config: ArcSwap<ClientConfig>,
 }
 
@@ -108,16 +110,37 @@ impl Client {
         }
         Ok(Self {
             sni: setup.params.sni.as_deref().map(Into::into),
+            trust: ArcSwapOption::empty(),
             config: ArcSwap::from_pointee(config(setup)?),
         })
     }
 
-    /// Takes new files into use for the connections from now on.
+    /// Takes the present client certificate of the catalog into use for the connections from now
+    /// on. A CA that was set later than the one of `setup` stays.
     ///
     /// # Errors
-    /// What is wrong with them; the old ones then stay.
+    /// What is wrong; all stays as it was then.
     pub fn refresh(&self, setup: Setup<'_>) -> Result<(), Fault> {
+        let later = self.trust.load_full();
+        let setup = Setup {
+            trust: later.as_deref().or(setup.trust),
+            ..setup
+        };
         self.config.store(Arc::new(config(setup)?));
+        Ok(())
+    }
+
+    /// Takes a new CA into use for the connections from now on.
+    ///
+    /// # Errors
+    /// What is wrong with it; the old one then stays.
+    pub fn set_trust(&self, setup: Setup<'_>, trust: Trust) -> Result<(), Fault> {
+        let setup = Setup {
+            trust: Some(&trust),
+            ..setup
+        };
+        self.config.store(Arc::new(config(setup)?));
+        self.trust.store(Some(Arc::new(trust)));
         Ok(())
     }
 

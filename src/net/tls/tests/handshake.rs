@@ -259,3 +259,32 @@ fn a_listener_without_any_certificate_refuses_cleanly() {
     let (_, server) = bench.failures();
     assert_eq!(server.alert_sent.as_deref(), Some("access_denied"));
 }
+
+#[test]
+fn a_later_authority_of_an_upstream_survives_a_change_of_certificates() {
+    let bench = Bench::new();
+    let client = bench.client();
+    let roots = SystemRoots::none();
+    let setup = client::Setup {
+        params: &bench.client,
+        roots: &roots,
+        trust: Some(&bench.client_trust),
+        catalog: &bench.catalog,
+    };
+    let stranger = Trust {
+        ca: Ca::new("stranger").pem().into_bytes(),
+        crls: Vec::new(),
+    };
+    client.set_trust(setup, stranger).unwrap();
+    client.refresh(setup).unwrap();
+    let (mut c, mut s) = bench.pair();
+    let refused = shake(&mut c, &mut s).0.unwrap_err();
+    assert_eq!(refused.alert_sent.as_deref(), Some("unknown_ca"));
+    let broken = Trust {
+        ca: b"junk".to_vec(),
+        crls: Vec::new(),
+    };
+    assert!(client.set_trust(setup, broken).is_err());
+    client.set_trust(setup, bench.client_trust.clone()).unwrap();
+    bench.open();
+}
