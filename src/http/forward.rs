@@ -49,6 +49,8 @@ struct Course<'a> {
     retries: u32,
     /// When everything has to be done.
     total: Instant,
+    /// What the last failed attempt failed of.
+    failure: Option<Reason>,
 }
 
 /// What follows an attempt.
@@ -120,6 +122,7 @@ pub async fn run(
         tried,
         retries,
         total,
+        failure: None,
     };
     loop {
         match course.attempt(wire, scratch, timer, &kept).await {
@@ -238,9 +241,13 @@ impl Course<'_> {
             .outcome
             .is_some_and(|outcome| self.may_retry(outcome, head.method, body_in_hand(kept, wire)));
         if again {
-            Next::Again
-        } else {
-            Next::Answer(refused.reason)
+            self.failure = Some(refused.reason);
+            return Next::Again;
+        }
+        match (refused.reason, self.failure) {
+            // Nobody is left to try: what the tried ones did says more than that.
+            (Reason::NoServer, Some(failure)) => Next::Answer(failure),
+            (reason, _) => Next::Answer(reason),
         }
     }
 
@@ -411,6 +418,7 @@ impl Course<'_> {
                         // The server itself may be in order: it can be asked again.
                         self.tried.remove(lease.index());
                     }
+                    self.failure = Some(fault.reason);
                     Next::Again
                 } else {
                     Next::Answer(fault.reason)

@@ -3,11 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
+use crate::io::Stream;
 use crate::metric::bundle::{ServerMetrics, UpstreamMetrics};
 use crate::metric::label::Outcome as Connected;
 use crate::net::Conn;
@@ -33,7 +35,20 @@ pub struct Server {
     pub metrics: ServerMetrics,
     rule: FailRule,
     connector: Connector,
-    pool: RefCell<Pool<Conn>>,
+    pool: RefCell<Pool<Kept>>,
+}
+
+/// A kept connection and where it leads.
+struct Kept {
+    conn: Conn,
+    addr: Option<SocketAddr>,
+}
+
+impl Kept {
+    /// Dead, or leading to an address that the name of the server has no more.
+    fn is_stale(&mut self, connector: &Connector) -> bool {
+        !connector.is_current(self.addr) || self.conn.is_stale()
+    }
 }
 
 impl Server {
@@ -45,6 +60,7 @@ impl Server {
         connector: Connector,
         metrics: ServerMetrics,
     ) -> Self {
+        connector.follow();
         let rule = FailRule {
             max_fails: params.max_fails,
             fail_timeout: params.fail_timeout,
@@ -215,8 +231,10 @@ impl Upstream {
                 server: None,
             });
         };
-        if let Some((conn, history)) = lease.reused.take() {
+        if let Some((kept, history)) = lease.reused.take() {
             lease.history = history;
+            lease.addr = kept.addr;
+            let conn = kept.conn;
             server.metrics.reused.inc();
             let reused = true;
             return Ok(Leased {
@@ -228,8 +246,10 @@ impl Upstream {
             });
         }
         let before = rt::now();
-        match server.connector.connect(connect_timeout, tls_timeout).await {
-            Ok(conn) => {
+        let connecting = (server.connector).connect(lease.addr, connect_timeout, tls_timeout);
+        match connecting.await {
+            Ok((conn, addr)) => {
+                lease.addr = addr;
                 let connect = rt::now() - before;
                 server.metrics.connects.inc(Connected::Ok);
                 server.metrics.connect_duration.observe(connect);
@@ -310,7 +330,15 @@ impl Upstream {
         now: Instant,
     ) -> Lease {
         let mut pool = server.pool.borrow_mut();
-        let (reused, stale) = pool.take(now, crate::io::Stream::is_stale);
+        let connector = &server.connector;
+        let addr = connector.next();
+        let wanted = |kept: &Kept| addr.is_none() || kept.addr == addr;
+        let (mut reused, mut stale) = pool.take(now, wanted, |kept| kept.is_stale(connector));
+        if reused.is_none() && !pool.may_open() {
+            let more;
+            (reused, more) = pool.take(now, |_| true, |kept| kept.is_stale(connector));
+            stale += more;
+        }
         server.metrics.stale.add(stale as u64);
         let history = match &reused {
             Some((_, history)) => *history,
@@ -327,6 +355,7 @@ impl Upstream {
             index,
             history,
             reused,
+            addr,
             probe,
             settled: false,
             in_pool: false,
@@ -396,7 +425,7 @@ impl Upstream {
                 for server in &upstream.servers {
                     let mut pool = server.pool.borrow_mut();
                     if pool.idle() > 0 {
-                        pool.sweep(rt::now(), crate::io::Stream::is_stale);
+                        pool.sweep(rt::now(), |kept| kept.is_stale(&server.connector));
                         idle += pool.idle();
                         drop(pool);
                         server.publish_pool();
@@ -418,7 +447,8 @@ pub struct Lease {
     upstream: Rc<Upstream>,
     index: usize,
     history: History,
-    reused: Option<(Conn, History)>,
+    reused: Option<(Kept, History)>,
+    addr: Option<SocketAddr>,
     probe: bool,
     settled: bool,
     in_pool: bool,
@@ -485,10 +515,12 @@ impl Lease {
             return;
         };
         self.in_pool = true;
+        let addr = self.addr;
+        let kept = Kept { conn, addr };
         let closed = server
             .pool
             .borrow_mut()
-            .give_back(conn, self.history, rt::now());
+            .give_back(kept, self.history, rt::now());
         if closed.is_none() {
             self.upstream.start_sweeping();
         }

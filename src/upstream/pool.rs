@@ -50,16 +50,23 @@ impl<T> Pool<T> {
         }
     }
 
-    /// The warmest idle connection that is neither expired nor, as `is_stale` finds, dead. The
-    /// dead ones met on the way are dropped; their number comes back too. A connection taken is
-    /// busy until `give_back` or `gone`.
+    /// The warmest idle connection that is `wanted` and neither expired nor, as `is_stale` finds,
+    /// dead. The dead ones met on the way are dropped; their number comes back too. A connection
+    /// taken is busy until `give_back` or `gone`.
     pub fn take(
         &mut self,
         now: Instant,
+        wanted: impl Fn(&T) -> bool,
         mut is_stale: impl FnMut(&mut T) -> bool,
     ) -> (Option<(T, History)>, usize) {
         let mut stale = 0;
-        while let Some(mut idle) = self.idle.pop() {
+        let mut at = self.idle.len();
+        while at > 0 {
+            at -= 1;
+            if !self.idle.get(at).is_some_and(|idle| wanted(&idle.item)) {
+                continue;
+            }
+            let mut idle = self.idle.remove(at);
             if idle.expires <= now {
                 continue;
             }
@@ -107,6 +114,7 @@ impl<T> Pool<T> {
         if limit.is_zero() {
             return Some(item);
         }
+        let limit = limit.min(self.params.max_age.saturating_sub(age));
         self.idle.push(Idle {
             item,
             history,
@@ -172,7 +180,7 @@ mod tests {
             let h = p.open(at(0));
             assert_eq!(p.give_back(item, h, at(1)), None);
         }
-        let (taken, stale) = p.take(at(2), |_| false);
+        let (taken, stale) = p.take(at(2), |_| true, |_| false);
         assert_eq!((taken.unwrap().0, stale), (3, 0));
     }
 
@@ -183,10 +191,10 @@ mod tests {
             let h = p.open(at(0));
             p.give_back(item, h, at(when));
         }
-        let (taken, stale) = p.take(at(55), |item| *item == 3);
+        let (taken, stale) = p.take(at(55), |_| true, |item| *item == 3);
         assert_eq!((taken.unwrap().0, stale), (2, 1));
         assert_eq!(
-            p.take(at(55), |_| false).0,
+            p.take(at(55), |_| true, |_| false).0,
             None,
             "connection 1 idled for 55 s of 50"
         );
@@ -212,9 +220,9 @@ mod tests {
         let mut p = pool(8, 8);
         let h = p.open(at(0));
         p.give_back(1, h, at(0));
-        let (_, h) = p.take(at(1), |_| false).0.unwrap();
+        let (_, h) = p.take(at(1), |_| true, |_| false).0.unwrap();
         p.give_back(1, h, at(1));
-        let (_, h) = p.take(at(2), |_| false).0.unwrap();
+        let (_, h) = p.take(at(2), |_| true, |_| false).0.unwrap();
         assert_eq!(h.requests(), 3);
         assert_eq!(
             p.give_back(1, h, at(2)),
@@ -252,7 +260,7 @@ mod tests {
                 now += 7;
                 match op {
                     0 | 1 if p.may_open() => held.push(p.open(at(now))),
-                    0 | 1 => held.extend(p.take(at(now), |_| false).0.map(|(_, h)| h)),
+                    0 | 1 => held.extend(p.take(at(now), |_| true, |_| false).0.map(|(_, h)| h)),
                     2 => { if let Some(h) = held.pop() { p.give_back((), h, at(now)); } }
                     3 => { if held.pop().is_some() { p.gone(); } }
                     _ => { p.sweep(at(now), |()| false); }
