@@ -10,6 +10,7 @@ use crate::conf::{self, Code, Loaded, Options, Severity};
 pub(super) fn test(cli: &Cli) -> ExitCode {
     let options = Options {
         host: true,
+        ports: true,
         probe: cli.probe,
     };
     let loaded = conf::load_with(&cli.config, options);

@@ -2,6 +2,8 @@
 //! addresses, listening sockets. Everything is read-only, and unknown when /proc is not there.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -67,8 +69,12 @@ fn v4_addresses(trie: &str) -> Vec<IpAddr> {
 pub fn foreign_listeners() -> Vec<(SocketAddr, u32, String)> {
     let mut sockets = BTreeMap::new();
     for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        sockets.extend(text.lines().skip(1).filter_map(listening));
+        // Line by line: the file has one for every connection of the host.
+        let Ok(file) = File::open(file) else {
+            continue;
+        };
+        let lines = BufReader::new(file).lines().map_while(Result::ok);
+        sockets.extend(lines.skip(1).filter_map(|line| listening(&line)));
     }
     if sockets.is_empty() {
         return Vec::new();

@@ -61,6 +61,7 @@ pub fn load(path: &Path) -> Loaded {
         path,
         Options {
             host: true,
+            ports: false,
             probe: false,
         },
     )

@@ -7,6 +7,7 @@ use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 const HERE: Options = Options {
     host: true,
+    ports: true,
     probe: false,
 };
 
@@ -246,6 +247,7 @@ fn probing_says_which_server_does_not_answer() {
     );
     let probe = Options {
         host: false,
+        ports: false,
         probe: true,
     };
     let loaded = load(dir.path(), &text, probe);

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::Options;
 use crate::base::addr::BindAddr;
 use crate::conf::build::Draft;
 use crate::conf::code::Code;
@@ -15,7 +16,7 @@ struct Bound {
 }
 
 /// Reports addresses that cannot be bound together, or not here.
-pub(super) fn check(draft: &Draft<'_>, host: bool, findings: &mut Findings) {
+pub(super) fn check(draft: &Draft<'_>, options: Options, findings: &mut Findings) {
     let all = collect(draft);
     for (index, one) in all.iter().enumerate() {
         if one.bind.port() == Some(0) {
@@ -33,8 +34,11 @@ pub(super) fn check(draft: &Draft<'_>, host: bool, findings: &mut Findings) {
             pair(earlier, one, findings);
         }
     }
-    if host {
+    if options.host {
         here(&all, findings);
+    }
+    if options.ports {
+        held(&all, findings);
     }
 }
 
@@ -99,7 +103,6 @@ fn overlap(a: &BindAddr, b: &BindAddr) -> bool {
 fn here(all: &[Bound], findings: &mut Findings) {
     let low = kernel::lowest_free_port();
     let own = kernel::addresses();
-    let taken = kernel::foreign_listeners();
     for one in all {
         let port = one.bind.port().unwrap_or(0);
         if port != 0 && port < low {
@@ -121,6 +124,12 @@ fn here(all: &[Bound], findings: &mut Findings) {
                 format!("no interface of this host has the address {}", addr.ip()),
             ));
         }
+    }
+}
+
+fn held(all: &[Bound], findings: &mut Findings) {
+    let taken = kernel::foreign_listeners();
+    for one in all {
         if let Some((pid, name)) = holder(&one.bind, &taken) {
             findings.push(
                 Finding::new(

@@ -18,6 +18,9 @@ use super::finding::Findings;
 pub struct Options {
     /// Ask this host: users, folders, limits, addresses, files of certificates.
     pub host: bool,
+    /// Look who holds the ports: slow on a host with many connections, and useless at a start,
+    /// which learns it by binding.
+    pub ports: bool,
     /// Resolve names and connect to servers.
     pub probe: bool,
 }
@@ -28,7 +31,7 @@ pub fn run(draft: &Draft<'_>, options: Options, findings: &mut Findings) {
     if !findings.has_errors() {
         reference::check(draft, findings);
     }
-    address::check(draft, options.host, findings);
+    address::check(draft, options, findings);
     route::check(draft, findings);
     number::check(draft, findings);
     safety::check(draft, findings);
