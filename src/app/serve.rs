@@ -314,11 +314,16 @@ pub fn publish_once(house: &House, metrics: &WorkerMetrics) {
         .buffer_bytes
         .set((buffers.in_use + buffers.spare) as u64);
     metrics.retry_bytes.set(house.shared.kept.in_use());
+    crate::log::tick();
+    let hits = &house.shared.limits.hits;
+    hits.add(Limit::BufferPool, crate::io::buf::take_refused());
+    hits.add(Limit::RetryBuffer, house.shared.kept.take_refused());
     if let Some(log) = house.shared.log.borrow_mut().as_mut() {
         log.flush_due(rt::now());
         let counts = log.take_counts();
         metrics.log_lines.add(counts.written);
         metrics.log_dropped.add(counts.dropped);
+        hits.add(Limit::AccessLog, counts.dropped);
     }
 }
 

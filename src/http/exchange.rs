@@ -28,6 +28,7 @@ use crate::http::tunnel::{Opened, Tunnel};
 use crate::http::wire::Wire;
 use crate::io::buf::Buf;
 use crate::metric::Held;
+use crate::metric::label::Limit;
 use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
 use crate::proto::http1::Side;
 use crate::proto::http1::body::Decoder;
@@ -130,9 +131,17 @@ impl Exchange {
         started: Instant,
     ) -> Self {
         let keepalive = &service.params.keepalive;
-        let may_go_on = !service.shared.draining.get()
-            && session.requests < keepalive.requests
-            && rt::now() - session.opened < keepalive.max_age;
+        let limit = if session.requests >= keepalive.requests {
+            Some(Limit::ConnectionRequests)
+        } else if rt::now() - session.opened >= keepalive.max_age {
+            Some(Limit::ConnectionAge)
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            service.shared.limits.hits.inc(limit);
+        }
+        let may_go_on = !service.shared.draining.get() && limit.is_none();
         Self {
             service: Rc::clone(service),
             origin: session.origin.clone(),

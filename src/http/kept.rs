@@ -15,6 +15,7 @@ use crate::proto::http1::body::Trailers;
 pub struct Budget {
     left: Rc<Cell<u64>>,
     all: u64,
+    refused: Rc<Cell<u64>>,
 }
 
 impl Budget {
@@ -24,7 +25,14 @@ impl Budget {
         Self {
             left: Rc::new(Cell::new(bytes)),
             all: bytes,
+            refused: Rc::default(),
         }
+    }
+
+    /// How often there was not enough left, since the last call.
+    #[must_use]
+    pub fn take_refused(&self) -> u64 {
+        self.refused.take()
     }
 
     /// Bytes that are kept now.
@@ -36,6 +44,7 @@ impl Budget {
     fn take(&self, bytes: u64) -> bool {
         let left = self.left.get();
         if left < bytes {
+            self.refused.set(self.refused.get() + 1);
             return false;
         }
         self.left.set(left - bytes);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::base::reason::Reason;
 use crate::http::exchange::Exchange;
 use crate::log::access::{Bytes, Durations, EndedBy, Headers, Record, Tls};
-use crate::metric::label::Class;
+use crate::metric::label::{Class, Limit};
 use crate::proto::head::{Field, RequestHead, Version};
 use crate::rt;
 
@@ -118,6 +118,9 @@ fn count(exchange: &Exchange) {
     listener.duration.observe(duration);
     if seen.reason != Reason::Ok {
         listener.reasons.inc(seen.reason);
+    }
+    if let Some(limit) = Limit::of(seen.reason) {
+        exchange.service.shared.limits.hits.inc(limit);
     }
     if let Some(route) = exchange.route() {
         let metrics = &route.metrics;

@@ -48,7 +48,7 @@ pub struct Stats {
     pub high_water: usize,
     /// Bytes kept for the next to come.
     pub spare: usize,
-    /// Requests refused because `max` was reached.
+    /// Requests refused because `max` was reached, since [`take_refused`].
     pub refused: u64,
 }
 
@@ -117,6 +117,19 @@ pub fn stats() -> Stats {
         ..pool.stats.get()
     })
     .unwrap_or_default()
+}
+
+/// How often the pool of this thread had nothing to give, since the last call.
+pub fn take_refused() -> u64 {
+    let take = |pool: &Pool| {
+        let stats = pool.stats.get();
+        pool.stats.set(Stats {
+            refused: 0,
+            ..stats
+        });
+        stats.refused
+    };
+    POOL.try_with(take).unwrap_or_default()
 }
 
 impl Pool {

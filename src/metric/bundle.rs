@@ -237,8 +237,6 @@ bundle! {
         queue_duration: Histogram = UPSTREAM_QUEUE_DURATION,
         /// Requests without a usable server.
         no_server: Counter = UPSTREAM_NO_SERVER,
-        /// Look-ups of names.
-        resolves: Each<Outcome> = UPSTREAM_RESOLVE,
     }
 }
 
@@ -285,8 +283,6 @@ bundle! {
         loop_lag: Histogram = WORKER_LAG,
         /// Nanoseconds in which the loop was busy.
         busy: Counter = WORKER_BUSY,
-        /// Buffers in use.
-        buffers: Gauge = WORKER_BUFFERS,
         /// Memory of the buffer pool.
         buffer_bytes: Gauge = WORKER_BUFFER_BYTES,
         /// Access log lines.

@@ -201,7 +201,6 @@ catalog! {
     UPSTREAM_QUEUE_FULL = counter("proxyd_upstream_queue_full_total", U, "Requests refused because too many were waiting.");
     UPSTREAM_QUEUE_DURATION = histogram("proxyd_upstream_queue_duration_seconds", U, "Time that a request waited for a connection.");
     UPSTREAM_NO_SERVER = counter("proxyd_upstream_no_server_total", U, "Requests for which no server could be used.");
-    UPSTREAM_RESOLVE = each::<Outcome>("proxyd_upstream_resolves_total", &["upstream", "result"], "Look-ups of server names, by result.");
     // servers
     SERVER_REQUESTS = each::<Class>("proxyd_server_requests_total", &["upstream", "server", "class"], "Attempts at the server, by status class of its answer; none: without an answer.");
     SERVER_CONNECTS = each::<Outcome>("proxyd_server_connects_total", &["upstream", "server", "result"], "Connections tried, by result.");
@@ -222,7 +221,6 @@ catalog! {
     WORKER_LAG = Desc { bounds: LAG_BOUNDS, ..histogram("proxyd_worker_loop_lag_seconds", W, "How long a turn of the event loop took: what a ready connection may have waited.") };
     WORKER_BUSY = of_unit(Unit::Nanos, counter("proxyd_worker_loop_busy_seconds_total", W, "Time in which the event loops were not waiting for the kernel."));
     WORKER_RESTARTS = counter("proxyd_worker_restarts_total", W, "Times the worker was started again after it ended by itself or hung.");
-    WORKER_BUFFERS = gauge("proxyd_worker_buffers_active", W, "Pooled buffers in use.");
     WORKER_BUFFER_BYTES = gauge("proxyd_worker_buffer_bytes", W, "Memory of the buffer pool, in use or kept.");
     WORKER_LOG_LINES = counter("proxyd_worker_access_log_lines_total", W, "Lines of the access log.");
     WORKER_LOG_DROPPED = counter("proxyd_worker_access_log_lines_dropped_total", W, "Lines of the access log that could not be written.");
@@ -234,7 +232,7 @@ catalog! {
     CONFIG_GENERATIONS = gauge("proxyd_config_generations_active", &[], "Generations with a living worker.");
     CONFIG_RELOAD_OK = gauge("proxyd_config_last_reload_successful", &[], "1 when the last start or reload went well, 0 otherwise.");
     CONFIG_RELOAD_TIME = gauge("proxyd_config_last_reload_timestamp_seconds", &[], "When the last start or reload ended.");
-    CONFIG_RELOADS = each::<Outcome>("proxyd_config_reloads_total", &["result"], "Reloads, by result.");
+    CONFIG_RELOADS = each::<Outcome>("proxyd_config_reloads_total", &["result"], "Starts and reloads, by result.");
     MASTER_ALERTS = counter("proxyd_alerts_total", &[], "Alerts about processes that do not stay up.");
     MASTER_START_TIME = gauge("proxyd_start_timestamp_seconds", &[], "When the master started.");
     CERTIFICATE_EXPIRY = of_kind(Kind::Shared, gauge("proxyd_certificate_expiry_timestamp_seconds", &["certificate"], "When the certificate ends."));

@@ -296,6 +296,9 @@ impl<L: Label> Each<L> {
 
     /// `n` more of this label.
     pub fn add(&self, label: L, n: u64) {
+        if n == 0 {
+            return;
+        }
         if let Some(word) = self.words.get(label.place()) {
             self.guard.store(1, Relaxed);
             bump(word, n);

@@ -123,14 +123,6 @@ label! {
         RequestFields = "request_fields",
         /// Length of the request body.
         RequestBody = "request_body",
-        /// Trailers of a request.
-        RequestTrailers = "request_trailers",
-        /// Framing bytes of a chunked body.
-        ChunkFraming = "chunk_framing",
-        /// Length or fields of a response head.
-        ResponseHead = "response_head",
-        /// Trailers of a response.
-        ResponseTrailers = "response_trailers",
         /// Interim responses before the final one.
         InterimResponses = "interim_responses",
         /// Memory for request bodies kept for a retry.
@@ -139,32 +131,32 @@ label! {
         Queue = "queue",
         /// Time in the queue.
         QueueTime = "queue_time",
-        /// Connections to one server.
-        ServerConnections = "server_connections",
-        /// Idle connections kept to one server.
-        PoolIdle = "pool_idle",
         /// Requests on one client connection.
         ConnectionRequests = "connection_requests",
         /// Age of a client connection.
         ConnectionAge = "connection_age",
-        /// Time or bytes of a lingering close.
-        LingeringClose = "lingering_close",
-        /// The buffer of the access log.
-        AccessLogBuffer = "access_log_buffer",
-        /// Names in the resolver's cache.
-        ResolveCache = "resolve_cache",
-        /// Tunnels of old generations.
+        /// Lines of the access log that its output did not take.
+        AccessLog = "access_log",
+        /// Time of connections of old generations.
         DrainTime = "drain_time",
-        /// Memory of old generations.
-        DrainMemory = "drain_memory",
-        /// Number of old generations.
-        Generations = "generations",
-        /// Restarts of one process within the window.
-        Restarts = "restarts",
-        /// Connections of the metrics server.
-        AdminConnections = "admin_connections",
-        /// Slots for metrics.
-        MetricSlots = "metric_slots",
+    }
+}
+
+impl Limit {
+    /// The limit behind a reason, where a limit is the whole reason.
+    #[must_use]
+    pub const fn of(reason: Reason) -> Option<Self> {
+        Some(match reason {
+            Reason::RequestLineTooLong => Self::RequestLine,
+            Reason::FieldTooLarge => Self::RequestField,
+            Reason::HeadTooLarge => Self::RequestHead,
+            Reason::TooManyFields => Self::RequestFields,
+            Reason::BodyTooLarge => Self::RequestBody,
+            Reason::UpstreamInterim => Self::InterimResponses,
+            Reason::QueueFull => Self::Queue,
+            Reason::QueueTimeout => Self::QueueTime,
+            _ => return None,
+        })
     }
 }
 
@@ -197,6 +189,13 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(Reason::WORDS[reason.place()], reason.as_str());
         }
+    }
+
+    #[test]
+    fn a_reason_that_is_a_limit_names_it() {
+        assert_eq!(Limit::of(Reason::BodyTooLarge), Some(Limit::RequestBody));
+        assert_eq!(Limit::of(Reason::QueueFull), Some(Limit::Queue));
+        assert_eq!(Limit::of(Reason::BadHost), None);
     }
 
     #[test]

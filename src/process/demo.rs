@@ -2,7 +2,6 @@
 //! own, so that a first start has something to proxy and tests have something to play with.
 //! Nothing of it is meant for production.
 
-use crate::log;
 use crate::process::web::{self, Body, Bounds, Site};
 use crate::process::worker::HelperContext;
 use bytes::Bytes;
@@ -45,7 +44,6 @@ const SERVER: HeaderName = HeaderName::from_static("x-demo-server");
 /// # Errors
 /// Why it cannot serve.
 pub fn run(context: HelperContext) -> Result<(), String> {
-    log::identify("demo");
     web::run(context, BOUNDS, Demo)
 }
 

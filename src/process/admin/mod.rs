@@ -39,7 +39,6 @@ pub fn run(
     table: Table,
     context: HelperContext,
 ) -> Result<(), String> {
-    log::identify("admin");
     let _column = context.take_column(table, clock::monotonic());
     let admin = Admin {
         path: model.metrics.path.clone(),

@@ -181,7 +181,9 @@ const fn teller_port(control: OwnedFd) -> Port {
 /// before power is given up, so that nothing of the master is in reach of a weaker process.
 fn become_child(start: &Start, teller: RawFd, title: &Title) -> Result<(), String> {
     let failed = |what: &str, error: std::io::Error| format!("{what}: {error}");
-    title.set(&title_of(start));
+    let name = title_of(start);
+    title.set(&name);
+    crate::log::identify(name.strip_prefix("proxyd: ").unwrap_or(&name));
     signal::reset_in_child().map_err(|e| failed("cannot set signals", e))?;
     let sockets = start.sockets.iter().flatten().map(|s| s.fd.as_raw_fd());
     let logs = start.logs.iter().map(|(_, fd)| fd.as_raw_fd());
