@@ -137,6 +137,9 @@ impl Accept {
     }
 }
 
+/// How long a connection may still bring a request when the process leaves.
+const LAST_CALL: Duration = Duration::from_millis(500);
+
 /// How long accepting rests when descriptors have run out.
 const REST: Duration = Duration::from_millis(200);
 
@@ -216,6 +219,11 @@ async fn connection<S: Site>(
         tokio::select! {
             _done = connection.as_mut() => return,
             _gone = left.wait_for(|left| *left) => {}
+        }
+        // Its request may be on the way or in the buffer: a shutdown now would reset it unread.
+        tokio::select! {
+            _done = connection.as_mut() => return,
+            () = tokio::time::sleep(LAST_CALL) => {}
         }
         connection.as_mut().graceful_shutdown();
         let _done = connection.await;
