@@ -2,7 +2,7 @@
 //! may not read files any more), and read again when files change.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use crate::conf::model::Model;
@@ -165,7 +165,7 @@ impl Certificates {
                 let update = |trust: Trust| Update::ClientTrust(listener.to_owned(), trust);
                 match read_trust(ca, crl, now) {
                     Ok(trust) => {
-                        changes.take(format!("client CA of listener {listener}"), update(trust))
+                        changes.take(format!("client CA of listener {listener}"), &update(trust));
                     }
                     Err(error) => changes.refuse(listener, error),
                 }
@@ -175,7 +175,7 @@ impl Certificates {
             if touches(&[ca]) {
                 let update = |trust: Trust| Update::UpstreamTrust(upstream.to_owned(), trust);
                 match read_trust(ca, &[], now) {
-                    Ok(trust) => changes.take(format!("CA of upstream {upstream}"), update(trust)),
+                    Ok(trust) => changes.take(format!("CA of upstream {upstream}"), &update(trust)),
                     Err(error) => changes.refuse(upstream, error),
                 }
             }
@@ -214,7 +214,7 @@ impl Certificates {
         if let Some(delta) = loaded.bundle.delta(old) {
             changes.take(
                 format!("certificate {}", params.name),
-                Update::Certificate(delta),
+                &Update::Certificate(delta),
             );
             self.catalog
                 .insert_parsed(&params.name, loaded.certificates);
@@ -224,8 +224,8 @@ impl Certificates {
 }
 
 impl Changes {
-    fn take(&mut self, what: String, update: Update) {
-        self.updates.push(encode(&update));
+    fn take(&mut self, what: String, update: &Update) {
+        self.updates.push(encode(update));
         self.loaded.push(what);
     }
 
@@ -263,7 +263,7 @@ fn upstream_ca(model: &Model) -> impl Iterator<Item = (&str, &PathBuf)> {
         .filter_map(|upstream| Some((upstream.name.as_str(), upstream.tls.as_ref()?.ca.as_ref()?)))
 }
 
-fn read_trust(ca: &PathBuf, crl: &[PathBuf], now: i64) -> Result<Trust, String> {
+fn read_trust(ca: &Path, crl: &[PathBuf], now: i64) -> Result<Trust, String> {
     let loaded = trust::load(ca, crl, now);
     match (loaded.trust, loaded.findings.first()) {
         (Some(trust), _) => Ok(trust),

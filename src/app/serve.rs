@@ -351,10 +351,10 @@ pub async fn next_command<C>(
 pub fn reopen_access_log(house: &House, sink: &Sink, output: &Output, logs: &[(PathBuf, OwnedFd)]) {
     flush_log(house);
     let Output::File(path) = output else { return };
-    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path) {
-        if let Err(error) = sink.reopen(fd) {
-            log::error!("{} was not opened anew: {error}", path.display());
-        }
+    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path)
+        && let Err(error) = sink.reopen(fd)
+    {
+        log::error!("{} was not opened anew: {error}", path.display());
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod control;
 pub mod demo;
+mod event_loop;
 pub mod master;
 pub mod pidfile;
 pub mod program;

@@ -4,31 +4,23 @@
 use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 
-use crate::app::build::{self, Thread};
 use crate::app::certificates::{Certificates, Changes};
 use crate::app::plan::{Plan, Slots};
-use crate::app::serve::{self, Leave};
 use crate::conf::{self, Model};
-use crate::io::buf;
-use crate::log::access::AccessLog;
 use crate::log::params::Output;
 use crate::log::{self as error_log, Sink};
 use crate::metric::bundle::{CertificateMetrics, CertificateSlots};
 use crate::metric::{Layout, Registry, Table};
-use crate::net::listen::{Gate, Listener, Reserve};
 use crate::net::tls::ticket;
+use crate::process::event_loop;
 use crate::process::program::{Bound, Listen, Program, Refresh, Spec};
-use crate::process::worker::{Command, HelperContext, ThreadContext, beat};
+use crate::process::worker::{HelperContext, ThreadContext};
 use crate::process::{admin, demo};
 
-use crate::rt::drain::signal;
-use crate::rt::{self, Runtime};
 use crate::sys::shm::Mapping;
 use crate::sys::{clock, entropy, limits, wall};
-use crate::upstream::balance::Place;
 use crate::upstream::params::ServerAddress;
 
 /// Columns of the table of metrics: event loops of all living generations, with room to spare.
@@ -143,7 +135,7 @@ impl Proxyd {
 }
 
 /// The workers of a configuration: as many as asked for, or as there are processors.
-fn workers(model: &Model) -> u32 {
+pub(super) fn workers(model: &Model) -> u32 {
     match model.worker.count {
         0 => u32::try_from(limits::cpu_count()).unwrap_or(1),
         count => count,
@@ -210,7 +202,7 @@ fn spec(model: &Model) -> Spec {
 }
 
 /// Opens an output of the log, with the descriptor that the master opened for a file.
-fn open(output: &Output, logs: &[(PathBuf, OwnedFd)]) -> Result<Sink, String> {
+pub(super) fn open_log(output: &Output, logs: &[(PathBuf, OwnedFd)]) -> Result<Sink, String> {
     let file = match output {
         Output::File(path) => Some(file_of(path, logs)?),
         _ => None,
@@ -271,7 +263,7 @@ impl Program for Proxyd {
 
     fn bound(&mut self, plan: &mut Plan, bound: Bound) -> Result<(), String> {
         plan.demo = bound.demo;
-        let sink = open(&plan.model.log.output, &bound.logs)?;
+        let sink = open_log(&plan.model.log.output, &bound.logs)?;
         error_log::install(&plan.model.log, sink).map_err(|error| error.to_string())?;
         if !plan.demo.is_empty() && !self.greeted {
             self.greeted = true;
@@ -316,7 +308,7 @@ impl Program for Proxyd {
     }
 
     fn run_worker(plan: &Plan, context: ThreadContext) -> Result<(), String> {
-        run_worker(plan, context)
+        event_loop::run(plan, context)
     }
 
     fn run_admin(&self, plan: &Plan, context: HelperContext) -> Result<(), String> {
@@ -349,124 +341,12 @@ fn publish_expiry(slots: &CertificateSlots, table: &Table, expiry: i64) {
     metrics.expiry.set(u64::try_from(expiry).unwrap_or(0));
 }
 
-fn reopen_error_log(output: &Output, logs: &[(PathBuf, OwnedFd)]) {
+/// Goes on with another file of the error log.
+pub(super) fn reopen_error_log(output: &Output, logs: &[(PathBuf, OwnedFd)]) {
     let Output::File(path) = output else { return };
-    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path) {
-        if let Err(error) = error_log::reopen(fd) {
-            ::log::error!("{} was not opened anew: {error}", path.display());
-        }
-    }
-}
-
-/// One event loop of a worker, from its first instruction to its last.
-fn run_worker(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
-    let table = plan.table;
-    let now = clock::monotonic();
-    let column = context.take_column(table, now);
-    let worker = &plan.model.worker;
-    buf::configure(buf::Params {
-        buffer_size: worker.buffer_size,
-        max: usize::try_from(worker.buffer_pool_max).unwrap_or(usize::MAX)
-            / worker.threads.max(1) as usize,
-    });
-    let seed = entropy::number().map_err(|error| error.to_string())?;
-    let access = open(&plan.model.access_log.output, &context.logs)?;
-    let access_sink = access.clone();
-    let log = AccessLog::new(&plan.model.access_log, access, seed, wall::now)
-        .map_err(|error| error.what)?;
-    let runtime = Runtime::new(rt::Config::default()).map_err(|error| error.to_string())?;
-    let index = context.worker * worker.threads + context.thread;
-    let place = Place {
-        index: index as usize,
-        count: (workers(&plan.model) * worker.threads.max(1)) as usize,
-    };
-    let metrics = plan
-        .slots
-        .workers
-        .get(context.worker as usize)
-        .map(|slots| slots.bind(&column))
-        .ok_or("there are fewer workers than this one's number")?;
-    let lag = metrics.clone();
-    runtime.on_turn(move |turn| {
-        lag.loop_lag.observe(turn.busy);
-        lag.busy
-            .add(u64::try_from(turn.busy.as_nanos()).unwrap_or(u64::MAX));
-    });
-    runtime.block_on(async move {
-        let (leave, watch) = signal();
-        let thread = Thread {
-            column,
-            place,
-            seed,
-            log,
-            wall: wall::now,
-            drain: watch,
-        };
-        let house = Rc::new(build::build(plan, thread)?);
-        let gate = Gate::new(connection_limit(worker));
-        let reserve = Reserve::new().map_err(|error| error.to_string())?;
-        let fronts: Vec<usize> = (plan.model.listeners.iter().enumerate())
-            .flat_map(|(front, listener)| listener.bind.iter().map(move |_| front))
-            .collect();
-        for socket in std::mem::take(&mut context.sockets) {
-            let front = fronts.get(socket.place).copied().unwrap_or(usize::MAX);
-            let listener = Listener::from_fd(socket.fd).map_err(|error| error.to_string())?;
-            serve::accept(&house, front, listener, gate.clone(), reserve.clone());
-        }
-        rt::spawn(beat(table.column(context.column))).detach();
-        serve::publish(&house, metrics.clone());
-        let port = context.port.in_loop().map_err(|error| error.to_string())?;
-        port.ready();
-        let mut leaving = false;
-        loop {
-            let next = serve::next_command(&house, port.command(), leaving).await;
-            match next {
-                None => break,
-                Some(Command::Drain(drain)) => {
-                    leaving = true;
-                    let (ordinary, upgraded) = (drain.ordinary, drain.upgraded);
-                    let how = Leave {
-                        ordinary,
-                        upgraded,
-                        stopping: drain.stopping,
-                    };
-                    serve::leave(&house, &leave, how);
-                }
-                Some(Command::Close { spread }) => {
-                    leaving = true;
-                    serve::close_all(&house, spread);
-                }
-                Some(Command::Reopen(logs)) => {
-                    reopen_error_log(&plan.model.log.output, &logs);
-                    serve::reopen_access_log(
-                        &house,
-                        &access_sink,
-                        &plan.model.access_log.output,
-                        &logs,
-                    );
-                }
-                Some(Command::Update(bytes)) => {
-                    if let Err(error) = serve::update(&house, plan, &bytes) {
-                        port.warn(&error);
-                    }
-                }
-            }
-        }
-        serve::publish_once(&house, &metrics);
-        serve::flush_log(&house);
-        Ok(())
-    })
-}
-
-/// Client connections of one event loop: as configured, or from the descriptor limit, less a
-/// reserve for connections to servers (http-rules §22).
-fn connection_limit(worker: &conf::model::Worker) -> usize {
-    let threads = worker.threads.max(1);
-    match worker.max_connections {
-        0 => {
-            let files = limits::raise_open_files(None).unwrap_or(1024);
-            usize::try_from(files / 10 * 9 / 2 / u64::from(threads)).unwrap_or(usize::MAX)
-        }
-        most => (most / threads).max(1) as usize,
+    if let Some((_, fd)) = logs.iter().find(|(known, _)| known == path)
+        && let Err(error) = error_log::reopen(fd)
+    {
+        ::log::error!("{} was not opened anew: {error}", path.display());
     }
 }
