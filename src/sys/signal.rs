@@ -179,8 +179,15 @@ pub fn reset_in_child() -> io::Result<()> {
         dispose(signal.native(), SigHandler::SigIgn)?;
     }
     dispose(nix_signal::Signal::SIGPIPE, SigHandler::SigIgn)?;
-    dispose(nix_signal::Signal::SIGTERM, SigHandler::SigDfl)?;
-    dispose(nix_signal::Signal::SIGCHLD, SigHandler::SigDfl)?;
+    for signal in [
+        nix_signal::Signal::SIGTERM,
+        nix_signal::Signal::SIGCHLD,
+        // The handlers of the standard library survive these when they come from outside.
+        nix_signal::Signal::SIGSEGV,
+        nix_signal::Signal::SIGBUS,
+    ] {
+        dispose(signal, SigHandler::SigDfl)?;
+    }
     nix_signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }

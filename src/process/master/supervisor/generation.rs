@@ -102,10 +102,11 @@ impl Supervisor {
         let params = new.params.clone();
         self.reload.finish();
         self.emit(Action::Live(number));
-        self.emit(Action::Outcome(Ok(number)));
         if let Some(old) = old {
             self.drain(now, old, &params);
         }
+        // Told last: whoever hears it finds the old generation on its way out.
+        self.emit(Action::Outcome(Ok(number)));
         self.renew_admin(now, number, params.admin);
         self.keep_bounds(now);
     }

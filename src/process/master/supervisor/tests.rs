@@ -370,9 +370,9 @@ fn an_old_generation_drains_only_after_all_new_workers_are_ready() {
         actions[..4],
         [
             Action::Live(2),
-            Action::Outcome(Ok(2)),
             Action::Drain(old[0], order),
-            Action::Drain(old[1], order)
+            Action::Drain(old[1], order),
+            Action::Outcome(Ok(2))
         ]
     );
     world.leave(old[0]);
