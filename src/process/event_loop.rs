@@ -59,10 +59,13 @@ pub fn run(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
             drain,
         };
         let house = Rc::new(build::build(plan, thread)?);
-        accept(&house, plan, sockets)?;
+        let entrances = Entrances::open(plan, sockets)?;
         start_chores(&house, plan.table.column(own), &metrics);
         let port = context.port.in_loop().map_err(|error| error.to_string())?;
-        port.ready();
+        if !port.begin().await {
+            return Ok(());
+        }
+        entrances.accept(&house);
         let orders = Orders {
             plan,
             house: &house,
@@ -88,18 +91,43 @@ fn runtime(metrics: &WorkerMetrics) -> Result<Runtime, String> {
     Ok(runtime)
 }
 
-fn accept(house: &Rc<House>, plan: &Plan, sockets: Vec<Listening>) -> Result<(), String> {
-    let gate = Gate::new(connection_limit(&plan.model.worker));
-    let reserve = Reserve::new().map_err(|error| error.to_string())?;
-    let fronts: Vec<usize> = (plan.model.listeners.iter().enumerate())
-        .flat_map(|(front, listener)| listener.bind.iter().map(move |_| front))
-        .collect();
-    for socket in sockets {
-        let front = fronts.get(socket.place).copied().unwrap_or(usize::MAX);
-        let listener = Listener::from_fd(socket.fd).map_err(|error| error.to_string())?;
-        serve::accept(house, front, listener, gate.clone(), reserve.clone());
+/// Where connections will come from: everything that can fail is done before READY.
+struct Entrances {
+    gate: Gate,
+    reserve: Reserve,
+    /// With the number of the listener that each socket belongs to.
+    listeners: Vec<(usize, Listener)>,
+}
+
+impl Entrances {
+    fn open(plan: &Plan, sockets: Vec<Listening>) -> Result<Self, String> {
+        let failed = |error: std::io::Error| error.to_string();
+        let fronts: Vec<usize> = (plan.model.listeners.iter().enumerate())
+            .flat_map(|(front, listener)| listener.bind.iter().map(move |_| front))
+            .collect();
+        let mut listeners = Vec::new();
+        for socket in sockets {
+            let front = fronts.get(socket.place).copied().unwrap_or(usize::MAX);
+            listeners.push((front, Listener::from_fd(socket.fd).map_err(failed)?));
+        }
+        Ok(Self {
+            gate: Gate::new(connection_limit(&plan.model.worker)),
+            reserve: Reserve::new().map_err(failed)?,
+            listeners,
+        })
     }
-    Ok(())
+
+    fn accept(self, house: &Rc<House>) {
+        for (front, listener) in self.listeners {
+            serve::accept(
+                house,
+                front,
+                listener,
+                self.gate.clone(),
+                self.reserve.clone(),
+            );
+        }
+    }
 }
 
 /// Heartbeat, and numbers written down.

@@ -23,6 +23,8 @@ pub struct Drain {
 /// From the master to a child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// The generation is the live one: accept connections.
+    Serve,
     /// Stop accepting, finish, and leave.
     Drain(Drain),
     /// Close everything that is still open, spread over this time, and leave.
@@ -41,7 +43,7 @@ pub enum Order {
 /// From a child to the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Everything is built; it serves.
+    /// Everything is built; a worker accepts when it is told to.
     Ready,
     /// It cannot serve, and leaves.
     Failed(String),
@@ -77,6 +79,7 @@ impl Order {
             }
             Self::Reopen => out.push(3),
             Self::Update => out.push(4),
+            Self::Serve => out.push(5),
         }
         out
     }
@@ -110,6 +113,7 @@ impl Order {
             }
             3 => rest.is_empty().then_some(Self::Reopen).ok_or(Malformed),
             4 => rest.is_empty().then_some(Self::Update).ok_or(Malformed),
+            5 => rest.is_empty().then_some(Self::Serve).ok_or(Malformed),
             _ => Err(Malformed),
         }
     }
@@ -199,6 +203,7 @@ mod tests {
             }),
             Just(Order::Reopen),
             Just(Order::Update),
+            Just(Order::Serve),
         ]
     }
 

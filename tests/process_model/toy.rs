@@ -236,6 +236,7 @@ fn help(plan: &Plan, context: HelperContext, who: &'static str) -> Result<(), St
     let runtime = Runtime::new(Config::default()).map_err(|e| e.to_string())?;
     let name = format!("{who} {}", plan.generation);
     runtime.block_on(async move {
+        context.port.ready();
         let port = context.port.in_loop().map_err(|e| e.to_string())?;
         let (signal, _) = drain::signal();
         for socket in context.sockets {
@@ -247,7 +248,6 @@ fn help(plan: &Plan, context: HelperContext, who: &'static str) -> Result<(), St
             })
             .detach();
         }
-        port.ready();
         loop {
             if let Command::Drain(_) = port.command().await {
                 return Ok(());
@@ -263,6 +263,10 @@ async fn serve(plan: &Plan, context: ThreadContext) -> Result<(), String> {
     drop(watch);
     let pid = std::process::id();
     let (worker, thread, generation) = (context.worker, context.thread, context.generation);
+    let port = context.port.in_loop().map_err(failed)?;
+    if !port.begin().await {
+        return Ok(());
+    }
     for socket in context.sockets {
         let watch = signal.watch();
         let news = std::rc::Rc::clone(&news);
@@ -276,8 +280,6 @@ async fn serve(plan: &Plan, context: ThreadContext) -> Result<(), String> {
         })
         .detach();
     }
-    let port = context.port.in_loop().map_err(failed)?;
-    port.ready();
     loop {
         let over = async {
             signal.over().await;

@@ -35,6 +35,7 @@ impl<P: Program> Master<P> {
             }
             Action::Terminate(child) => self.signal_child(child, Signal::Term),
             Action::Kill(child) => self.signal_child(child, Signal::Kill),
+            Action::Serve(child) => self.order(child, &Order::Serve),
             Action::Drain(child, drain) => self.order(child, &Order::Drain(drain)),
             Action::Close(child, spread) => {
                 self.tell_closing(child);

@@ -1,7 +1,8 @@
 //! A child's end of its control socket: orders come in, reports go out. What an order means for
 //! connections is not known here.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,6 +32,13 @@ pub enum Command {
     Reopen(Vec<(PathBuf, OwnedFd)>),
 }
 
+/// What comes from the master: a command, or the word to begin.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Serve,
+    Command(Command),
+}
+
 /// The control socket of a child, or of an event loop in a child with several.
 #[derive(Debug)]
 pub struct Port {
@@ -54,7 +62,8 @@ impl Port {
         }
     }
 
-    /// Tells the master that this loop serves.
+    /// Tells the master that everything is built. A worker waits for the word to begin then
+    /// ([`LoopPort::begin`]); a helper serves at once.
     pub fn ready(&self) {
         self.report(&Report::Ready);
     }
@@ -80,6 +89,15 @@ impl Port {
     /// `WouldBlock` when there is none now; `NotConnected` after the one that the end of the
     /// master stands for; `InvalidData` for a message that makes no sense, to be passed over.
     pub fn next(&self) -> io::Result<Command> {
+        loop {
+            if let Heard::Command(command) = self.hear()? {
+                return Ok(command);
+            }
+        }
+    }
+
+    /// As [`Port::next`], with the word to begin.
+    pub(super) fn hear(&self) -> io::Result<Heard> {
         if self.ended.get() {
             return Err(io::ErrorKind::NotConnected.into());
         }
@@ -93,12 +111,13 @@ impl Port {
         };
         if received.len == 0 {
             self.ended.set(true);
-            return Ok(Command::Drain(self.alone));
+            return Ok(Heard::Command(Command::Drain(self.alone)));
         }
         let bytes = buf.get(..received.len).unwrap_or_default();
         let order = Order::decode(bytes).map_err(|_e| io::ErrorKind::InvalidData)?;
         let mut fds = received.fds.into_iter();
-        Ok(match order {
+        Ok(Heard::Command(match order {
+            Order::Serve => return Ok(Heard::Serve),
             Order::Drain(drain) => Command::Drain(drain),
             Order::Close { spread } => Command::Close { spread },
             Order::Reopen => Command::Reopen(self.logs.iter().cloned().zip(fds).collect()),
@@ -106,7 +125,7 @@ impl Port {
                 let fd = fds.next().ok_or(io::ErrorKind::InvalidData)?;
                 Command::Update(file::read_all(fd, UPDATE_BYTES_MAX)?)
             }
-        })
+        }))
     }
 
     /// For an event loop.
@@ -114,7 +133,8 @@ impl Port {
     /// # Errors
     /// When the loop cannot register it.
     pub fn in_loop(self) -> io::Result<LoopPort> {
-        AsyncFd::new(self).map(LoopPort)
+        let early = RefCell::default();
+        AsyncFd::new(self).map(|port| LoopPort { port, early })
     }
 }
 
@@ -125,25 +145,52 @@ impl AsFd for Port {
 }
 
 /// A [`Port`] registered with the event loop of its thread.
-pub struct LoopPort(AsyncFd<Port>);
+pub struct LoopPort {
+    port: AsyncFd<Port>,
+    /// Commands that came before the word to begin.
+    early: RefCell<VecDeque<Command>>,
+}
 
 impl LoopPort {
-    /// Tells the master that this loop serves.
-    pub fn ready(&self) {
-        self.0.get_ref().ready();
+    /// Tells the master that everything is built, and waits for its word to accept connections:
+    /// it comes when every worker of the generation is ready. A loop that accepted before could
+    /// take connections with it when another worker fails and the generation is given up.
+    ///
+    /// Returns false when the process should leave instead.
+    pub async fn begin(&self) -> bool {
+        self.port.get_ref().ready();
+        loop {
+            match self.hear().await {
+                Heard::Serve => return true,
+                Heard::Command(Command::Drain(_) | Command::Close { .. }) => return false,
+                Heard::Command(other) => self.early.borrow_mut().push_back(other),
+            }
+        }
     }
 
     /// Gives the master a line for the log.
     pub fn warn(&self, text: &str) {
-        self.0.get_ref().warn(text);
+        self.port.get_ref().warn(text);
     }
 
     /// Waits for the next command. When the master is gone there comes a drain, and then nothing
     /// more. May be dropped while it waits.
     pub async fn command(&self) -> Command {
+        let early = self.early.borrow_mut().pop_front();
+        if let Some(command) = early {
+            return command;
+        }
         loop {
-            match self.0.read_with(Port::next).await {
-                Ok(command) => return command,
+            if let Heard::Command(command) = self.hear().await {
+                return command;
+            }
+        }
+    }
+
+    async fn hear(&self) -> Heard {
+        loop {
+            match self.port.read_with(Port::hear).await {
+                Ok(heard) => return heard,
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                     pending::<()>().await;
                 }
@@ -238,5 +285,23 @@ mod tests {
         assert!(matches!(first, Command::Drain(ALONE)));
         assert!(matches!(second, Command::Drain(ALONE)));
         assert!(nothing);
+    }
+
+    #[test]
+    fn nothing_is_accepted_before_the_word_and_nothing_is_lost_of_what_came_early() {
+        let (master, port) = pair(Vec::new());
+        let (gone, abandoned) = pair(Vec::new());
+        drop(gone);
+        let runtime = Runtime::new(Config::default()).unwrap();
+        runtime.block_on(async move {
+            let port = port.in_loop().unwrap();
+            let waits = crate::rt::timeout(Duration::from_millis(5), port.begin()).await;
+            assert!(waits.is_err());
+            send(&master, &Order::Reopen, &[]);
+            send(&master, &Order::Serve, &[]);
+            assert!(port.begin().await);
+            assert!(matches!(port.command().await, Command::Reopen(_)));
+            assert!(!abandoned.in_loop().unwrap().begin().await);
+        });
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
-use super::port::{Command, Port};
+use super::port::{Command, Heard, Port};
 use crate::proto::control::{Drain, Order, Report};
 use crate::sys::{fdpass, file};
 
@@ -86,8 +86,9 @@ impl Hub {
     /// Orders of the master go to every loop.
     fn hand_on(&self, master: &Port) {
         loop {
-            match master.next() {
-                Ok(command) => self.command(&command, master),
+            match master.hear() {
+                Ok(Heard::Serve) => self.tell(&Order::Serve, &[], master),
+                Ok(Heard::Command(command)) => self.command(&command, master),
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     master.warn("an order was not understood");
                 }
@@ -192,10 +193,12 @@ mod tests {
         ports[0].ready();
         ports[1].ready();
         assert_eq!(report(&master), Report::Ready);
+        fdpass::send(master.as_fd(), &Order::Serve.encode(), &[]).unwrap();
         let content = file::in_memory(c"update", b"news").unwrap();
         fdpass::send(master.as_fd(), &Order::Update.encode(), &[content.as_fd()]).unwrap();
         drop(master);
         for port in &ports {
+            assert!(matches!(wait(|| port.hear()), Heard::Serve));
             assert!(matches!(wait(|| port.next()), Command::Update(bytes) if bytes == b"news"));
             assert!(matches!(wait(|| port.next()), Command::Drain(ALONE)));
         }

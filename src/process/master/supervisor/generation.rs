@@ -61,7 +61,7 @@ impl Generation {
 }
 
 impl Supervisor {
-    /// A child serves.
+    /// A child has built everything.
     pub(super) fn ready(&mut self, now: Instant, child: ChildId) {
         let Some(known) = self.children.get_mut(&child) else {
             return;
@@ -76,11 +76,18 @@ impl Supervisor {
             Role::Admin => self.terminate_old_admins(now),
             Role::Demo => {}
             Role::Worker(_) => {
-                let all = self.generations.get(&number).is_some_and(|g| {
-                    g.phase == Phase::Starting && g.workers.iter().all(|s| self.is_running(s.child))
-                });
-                if all {
-                    self.go_live(now, number);
+                let Some(generation) = self.generations.get(&number) else {
+                    return;
+                };
+                match generation.phase {
+                    Phase::Live => self.emit(Action::Serve(child)),
+                    Phase::Starting => {
+                        let mut workers = generation.workers.iter();
+                        if workers.all(|slot| self.is_running(slot.child)) {
+                            self.go_live(now, number);
+                        }
+                    }
+                    Phase::Draining { .. } | Phase::Aborting => {}
                 }
             }
         }
@@ -102,6 +109,9 @@ impl Supervisor {
         let params = new.params.clone();
         self.reload.finish();
         self.emit(Action::Live(number));
+        for child in self.workers_of(number) {
+            self.emit(Action::Serve(child));
+        }
         if let Some(old) = old {
             self.drain(now, old, &params);
         }

@@ -5,6 +5,8 @@
 //! A generation is `Starting` ⇒ `Live` ⇒ `Draining` ⇒ gone, or `Starting` ⇒ `Aborting` ⇒ gone.
 //! Invariants, checked by the simulation in `tests.rs`:
 //! - at most one generation is starting, and a reload begins only when none is;
+//! - no worker accepts a connection before its generation is live, so one that is given up takes
+//!   none with it;
 //! - an old generation is told to drain only after every worker of the new one is ready;
 //! - once one generation was live, there is exactly one until a stop is asked for;
 //! - nothing is forked after a stop was asked for;
@@ -101,7 +103,7 @@ pub enum Event {
     Loaded(Result<Box<Params>, String>),
     /// A child could not be forked.
     ForkFailed(ChildId, String),
-    /// A child serves.
+    /// A child has built everything: a worker can serve, a helper does.
     Ready(ChildId),
     /// A child cannot serve.
     Failed(ChildId, String),
@@ -133,6 +135,8 @@ pub enum Action {
     Terminate(ChildId),
     /// End a child now.
     Kill(ChildId),
+    /// Tell a worker that is ready to accept connections.
+    Serve(ChildId),
     /// Tell a worker to finish and leave.
     Drain(ChildId, Drain),
     /// Tell a worker to close what is open, over this time, and leave.

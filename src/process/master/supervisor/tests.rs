@@ -53,6 +53,7 @@ struct Known {
     role: Role,
     generation: u64,
     ready: bool,
+    serving: bool,
     told: bool,
     killed: bool,
 }
@@ -188,9 +189,15 @@ impl World {
                 assert!(!known.killed, "kills twice");
                 known.killed = true;
             }
+            Action::Serve(child) => {
+                let live = self.live;
+                let known = self.alive.get_mut(child).expect("calls on the dead");
+                assert!(known.ready && !known.serving && Some(known.generation) == live);
+                known.serving = true;
+            }
             Action::Drain(child, order) => {
                 let known = self.alive.get_mut(child).expect("drains the dead");
-                assert!(known.ready && !known.killed);
+                assert!(known.ready && known.serving && !known.killed);
                 assert!(matches!(known.role, Role::Worker(_)));
                 if !order.stopping {
                     let live = self.live.expect("drains without a live generation");
@@ -241,6 +248,7 @@ impl World {
             role,
             generation,
             ready: false,
+            serving: false,
             told: false,
             killed: false,
         };
@@ -265,6 +273,13 @@ impl World {
                 );
             }
         }
+        let idle = |k: &Known| {
+            matches!(k.role, Role::Worker(_)) && Some(k.generation) == self.live && k.ready
+        };
+        assert!(
+            self.find(|k| idle(k) && !k.serving).is_empty(),
+            "not told to serve"
+        );
         let admins = self.find(|k| k.role == Role::Admin && !k.told && !k.killed);
         assert!(admins.len() <= 2);
     }
@@ -299,7 +314,13 @@ fn the_first_start_is_immediate_and_serves_when_all_are_ready() {
     let workers = world.workers(1);
     assert_eq!(world.event(Event::Ready(workers[1])), []);
     let actions = world.event(Event::Ready(workers[0]));
-    assert_eq!(actions[..2], [Action::Live(1), Action::Outcome(Ok(1))]);
+    let begin = [
+        Action::Live(1),
+        Action::Serve(workers[0]),
+        Action::Serve(workers[1]),
+        Action::Outcome(Ok(1)),
+    ];
+    assert_eq!(actions[..4], begin);
     assert_eq!(forks(&actions), [(Role::Admin, 1)]);
 }
 
@@ -367,9 +388,11 @@ fn an_old_generation_drains_only_after_all_new_workers_are_ready() {
         stopping: false,
     };
     assert_eq!(
-        actions[..4],
+        actions[..6],
         [
             Action::Live(2),
+            Action::Serve(new[0]),
+            Action::Serve(new[1]),
             Action::Drain(old[0], order),
             Action::Drain(old[1], order),
             Action::Outcome(Ok(2))
