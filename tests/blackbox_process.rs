@@ -101,7 +101,8 @@ fn a_port_in_use_is_an_error_with_words() {
     assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(1));
     let log = proxy.log();
     assert!(
-        log.contains(&taken.local_addr().unwrap().port().to_string()) && log.contains("in use"),
+        log.contains(&taken.local_addr().unwrap().port().to_string())
+            && log.contains("holds this port"),
         "{log}"
     );
 }
@@ -162,6 +163,7 @@ fn it_detaches_when_told() {
 #[test]
 fn a_dead_master_takes_its_workers_along() {
     let proxy = Proxyd::start(&answers("x"));
+    proxy.admin();
     let family = proxy.children();
     assert!(family.len() >= 2, "{family:?}");
     signal(proxy.pid(), "KILL");
@@ -247,6 +249,24 @@ fn quit_waits_without_bound() {
     proxy.signal("QUIT");
     assert_eq!(client.response().expect(200).text(), "done");
     assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(0));
+}
+
+#[test]
+fn idle_clients_do_not_hold_up_a_stop() {
+    for word in ["TERM", "QUIT"] {
+        let mut proxy = Proxyd::start(&answers("x"));
+        let mut idle = proxy.client();
+        idle.get("a", "/").expect(200);
+        let clock = Instant::now();
+        proxy.signal(word);
+        assert_eq!(idle.read_to_end().unwrap(), b"", "{word}: closed with FIN");
+        assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(0), "{word}");
+        assert!(
+            clock.elapsed() < Duration::from_secs(6),
+            "{word}: {:?}",
+            clock.elapsed()
+        );
+    }
 }
 
 #[test]

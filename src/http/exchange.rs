@@ -29,9 +29,10 @@ use crate::http::wire::Wire;
 use crate::io::buf::Buf;
 use crate::metric::Held;
 use crate::metric::label::Limit;
-use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm};
+use crate::proto::head::{BodyKind, FieldId, Method, RequestHead, TargetForm, Upgrade};
 use crate::proto::http1::Side;
 use crate::proto::http1::body::Decoder;
+use crate::proto::http1::request::check_websocket;
 use crate::rt;
 use crate::upstream::group::Upstream;
 
@@ -141,7 +142,7 @@ impl Exchange {
         if let Some(limit) = limit {
             service.shared.limits.hits.inc(limit);
         }
-        let may_go_on = !service.shared.draining.get() && limit.is_none();
+        let may_go_on = limit.is_none();
         Self {
             service: Rc::clone(service),
             origin: session.origin.clone(),
@@ -187,6 +188,25 @@ impl Exchange {
     #[must_use]
     pub const fn key(&self) -> usize {
         self.origin.key
+    }
+
+    /// Whether the connection goes on after a response whose head is written now. A worker that
+    /// began to leave while the request was under way says so, too (rule 12.7).
+    pub fn persists(&mut self, allowed: bool) -> bool {
+        self.may_go_on &= allowed && !self.service.shared.draining.get();
+        self.may_go_on
+    }
+
+    /// What a WebSocket handshake lacks, where the route would pass it on (rule 16.2).
+    fn check_upgrade(&self, head: &RequestHead) -> Option<Answer> {
+        let route = self.route()?;
+        let passed = matches!(route.action, Action::Forward)
+            && (route.params.upgrade.iter()).any(|name| name.eq_ignore_ascii_case("websocket"));
+        if head.upgrade != Upgrade::WebSocket || !passed {
+            return None;
+        }
+        let checked = check_websocket(head, self.bytes.get());
+        checked.err().map(|error| Answer::Error(error.reason))
     }
 
     /// Gives the buffer of the head back and keeps its bytes alone.
@@ -348,13 +368,12 @@ impl Exchange {
         answer: &Answer,
     ) -> Step {
         let head = &scratch.request;
-        self.may_go_on &= head.keep_alive && !answer.closes();
         // Rule 10.3: a client that waits for a 100 may or may not send its body now.
-        self.may_go_on &= !(head.expect_continue && !wire.is_last());
+        let unsure = head.expect_continue && !wire.is_last();
+        let keep = self.persists(head.keep_alive && !answer.closes() && !unsure);
         let normal = normalize::normalize(head.path_bytes(self.bytes.get()), &mut scratch.text);
         let path = normal.map_or(&b"/"[..], |normal| normal.path);
         let date = self.service.shared.date();
-        let keep = self.may_go_on;
         let context = AnswerContext {
             version: head.version,
             head_request: head.method == Method::Head,
@@ -485,6 +504,7 @@ pub async fn run(
         None => exchange.find_route(&scratch.request, &mut scratch.text),
     };
     let head = &scratch.request;
+    let decided = decided.and_then(|()| exchange.check_upgrade(head).map_or(Ok(()), Err));
     let max = match (exchange.route(), decided.is_ok()) {
         (Some(route), true) => route.params.max_body,
         _ => service.params.limits.request_body,

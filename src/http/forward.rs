@@ -517,11 +517,10 @@ impl Responder for Reply<'_, '_> {
         let body = client_body(head, request.version, request.method == Method::Head);
         let exchange = &mut *self.course.exchange;
         exchange.seen.status = head.status;
-        exchange.may_go_on &= request.keep_alive && body != BodyKind::UntilClose;
+        let keep = exchange.persists(request.keep_alive && body != BodyKind::UntilClose);
         let normal = normalize::normalize(request.path_bytes(exchange.bytes.get()), self.text)?;
         let mut facts = exchange.facts(request, normal.path);
         facts.status = head.status;
-        let keep = exchange.may_go_on;
         let upgrade = match head.status {
             101 => match head.upgrade {
                 Upgrade::WebSocket => Some(&b"websocket"[..]),
