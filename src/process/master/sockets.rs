@@ -355,7 +355,7 @@ fn explain(wanted: &Listen, error: &std::io::Error) -> String {
         (std::io::ErrorKind::AddrInUse, BindAddr::Unix(_)) => {
             "another process listens on this socket".to_owned()
         }
-        (std::io::ErrorKind::AddrInUse, _) => "another process holds this port".to_owned(),
+        (std::io::ErrorKind::AddrInUse, _) => "the port is in use by another process".to_owned(),
         (std::io::ErrorKind::AlreadyExists, _) => {
             "a file that is not a socket is in the way".to_owned()
         }
@@ -539,8 +539,9 @@ mod tests {
         let mut sockets = Sockets::new(Vec::new());
         let listen = [at("local", &unix), at("web", &taken)];
         let text = sockets.claim(&listen, each(1)).unwrap_err();
-        let wanted =
-            format!("listener web: cannot listen on {taken}: another process holds this port");
+        let wanted = format!(
+            "listener web: cannot listen on {taken}: the port is in use by another process"
+        );
         assert_eq!(text, wanted);
         assert!(sockets.places.is_empty() && !path.exists());
     }
