@@ -3,7 +3,7 @@
 //! Two futures share the work. The outer one waits: while nothing comes it holds the connection
 //! and a deadline, nothing else. The inner one is boxed when bytes arrive, serves requests as long
 //! as they keep coming, and is dropped again once the connection has been quiet for
-//! [`PARK_AFTER`]: memory is per activity, not per connection.
+//! `PARK_AFTER`: memory is per activity, not per connection.
 
 use std::future::poll_fn;
 use std::pin::Pin;

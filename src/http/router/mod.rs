@@ -1,7 +1,7 @@
 //! Which route a request takes: listener, host, path, methods, headers, query. Built once per
 //! generation and never changed.
 //!
-//! The most specific route wins, wherever it stands in the file ([`order`]): exact host, longest
+//! The most specific route wins, wherever it stands in the file (`order`): exact host, longest
 //! wildcard, any host; then exact path, longest prefix, expressions; then conditions. A route
 //! whose conditions do not hold gives way to the next specific one, also to one of a less
 //! specific host. The cost of a lookup depends on the request, not on the number of routes, and
