@@ -77,6 +77,8 @@ fn workers_and_admin_hold_no_privilege() {
             .unwrap();
         assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
     }
+    // the default sandbox: a filter of system calls is in force
+    assert_eq!(status_line(proxy.worker(), "Seccomp"), "2");
     assert_eq!(
         status_line(proxy.pid(), "Threads"),
         "1",
