@@ -6,7 +6,7 @@ use super::children::Child;
 use super::detach::Waiting;
 use super::held::{self, Claims, Held};
 use super::supervisor::{Action, ChildId, Event, Params, Role};
-use super::{Master, State, Status};
+use super::{LOG, Master, State, Status};
 use crate::base::unit::print_duration;
 use crate::process::pidfile::{self, PidFile};
 use crate::process::program::{Program, Refresh, Spec};
@@ -29,7 +29,7 @@ impl<P: Program> Master<P> {
                 generation,
             } => {
                 if let Err(text) = self.fork(child, role, generation) {
-                    log::error!("{role} of generation {generation} cannot be started: {text}");
+                    log::error!(target: LOG, "{role} of generation {generation} cannot be started: {text}");
                     return Some(Event::ForkFailed(child, text));
                 }
             }
@@ -58,13 +58,13 @@ impl<P: Program> Master<P> {
                 } else {
                     format!("in {}", print_duration(after))
                 };
-                log::warn!("{role} of generation {generation}: {cause}; started again {when}");
+                log::warn!(target: LOG, "{role} of generation {generation}: {cause}; started again {when}");
             }
             Action::Alert { role, restarts } => self.alert(role, restarts),
             Action::Silent(child, silence) => {
                 if let Some(child) = self.children.get(child) {
                     let (role, pid, seconds) = (child.role, child.pid, silence.as_secs());
-                    log::error!("{role} (process {pid}) is silent for {seconds} s; killed");
+                    log::error!(target: LOG, "{role} (process {pid}) is silent for {seconds} s; killed");
                 }
             }
             Action::Stopping => {
@@ -229,7 +229,7 @@ impl<P: Program> Master<P> {
         if let Some(child) = self.children.get(child)
             && let Err(error) = child.order(order, &[])
         {
-            log::debug!("{} does not take an order: {error}", child.role);
+            log::debug!(target: LOG, "{} does not take an order: {error}", child.role);
         }
     }
 
@@ -238,7 +238,7 @@ impl<P: Program> Master<P> {
             && let Role::Worker(0) = child.role
         {
             let number = child.generation;
-            log::warn!("generation {number} is over its bounds and closes its connections");
+            log::warn!(target: LOG, "generation {number} is over its bounds and closes its connections");
         }
     }
 
@@ -250,11 +250,11 @@ impl<P: Program> Master<P> {
         };
         held.was_live = true;
         for trouble in self.sockets.settle(&held.claims.all()) {
-            log::warn!("new connections are spread over all sockets: {trouble}");
+            log::warn!(target: LOG, "new connections are spread over all sockets: {trouble}");
         }
         for claim in [&held.claims.workers, &held.claims.admin] {
             for line in self.sockets.announce(claim) {
-                log::info!("{line}");
+                log::info!(target: LOG, "{line}");
             }
         }
         self.status.generation = generation;
@@ -263,7 +263,7 @@ impl<P: Program> Master<P> {
     fn discard(&mut self, generation: u64) {
         if let Some(held) = self.held.remove(&generation) {
             if held.was_live {
-                log::info!("generation {generation} is gone");
+                log::info!(target: LOG, "generation {generation} is gone");
             } else {
                 for claim in held.claims.all() {
                     self.sockets.release(claim);
@@ -285,9 +285,9 @@ impl<P: Program> Master<P> {
             Ok(generation) => {
                 self.status.failure = None;
                 let workers = self.workers(generation);
-                log::info!("ready: generation {generation}, {workers} workers");
+                log::info!(target: LOG, "ready: generation {generation}, {workers} workers");
                 if generation > 1 {
-                    log::info!("generation {generation} is live");
+                    log::info!(target: LOG, "generation {generation} is live");
                 }
                 let line = format!("generation {generation}, {workers} workers");
                 self.manager.report(&State::Ready, &line, now);
@@ -298,12 +298,12 @@ impl<P: Program> Master<P> {
                 self.waiting.release(0, to_stderr);
             }
             Err(text) if self.status.generation == 0 => {
-                log::error!("start failed: {text}");
+                log::error!(target: LOG, "start failed: {text}");
                 self.status.failure = Some(text);
             }
             Err(text) => {
                 let serving = self.status.generation;
-                log::error!("reload failed: {text}");
+                log::error!(target: LOG, "reload failed: {text}");
                 let line = format!("reload failed; generation {serving} serves on");
                 self.manager.report(&State::Ready, &line, now);
                 self.status.failure = Some(text);
@@ -327,7 +327,7 @@ impl<P: Program> Master<P> {
         };
         let window = print_duration(watchdog.restart_window);
         let text = format!("{role} was started again {restarts} times within {window}");
-        log::error!("alert: {text}");
+        log::error!(target: LOG, "alert: {text}");
         let Some((program, arguments)) = watchdog.alert_exec.split_first() else {
             return;
         };
@@ -338,7 +338,7 @@ impl<P: Program> Master<P> {
             .spawn();
         // It is reaped like every child; nobody waits for it.
         if let Err(error) = spawned {
-            log::error!("alert_exec {program}: {error}");
+            log::error!(target: LOG, "alert_exec {program}: {error}");
         }
     }
 
@@ -346,12 +346,12 @@ impl<P: Program> Master<P> {
 
     pub(super) fn reopen_logs(&mut self) {
         for trouble in self.logs.reopen() {
-            log::error!("{trouble}");
+            log::error!(target: LOG, "{trouble}");
         }
         for (number, held) in &mut self.held {
             match self.logs.open(&held.spec.logs) {
                 Ok(files) => self.program.reopened(&mut held.plan, &files),
-                Err(text) => log::error!("generation {number}: {text}"),
+                Err(text) => log::error!(target: LOG, "generation {number}: {text}"),
             }
         }
         for (_, child) in self.children.iter() {
@@ -359,10 +359,10 @@ impl<P: Program> Master<P> {
             if !files.is_empty()
                 && let Err(error) = child.order(&Order::Reopen, &files)
             {
-                log::warn!("{} keeps its old logs: {error}", child.role);
+                log::warn!(target: LOG, "{} keeps its old logs: {error}", child.role);
             }
         }
-        log::info!("the logs are open anew");
+        log::info!(target: LOG, "the logs are open anew");
         self.status.reopened += 1;
         self.write_status();
     }
@@ -375,13 +375,13 @@ impl<P: Program> Master<P> {
         };
         let Refresh { updates, warnings } = self.program.refresh(&mut held.plan);
         for line in warnings {
-            log::warn!("{line}");
+            log::warn!(target: LOG, "{line}");
         }
         for update in updates {
             let content = match file::in_memory(c"update", &update) {
                 Ok(content) => content,
                 Err(error) => {
-                    log::error!("an update cannot be handed on: {error}");
+                    log::error!(target: LOG, "an update cannot be handed on: {error}");
                     continue;
                 }
             };
@@ -393,7 +393,7 @@ impl<P: Program> Master<P> {
         let of_it = |c: &Child| c.generation == generation && c.is_worker();
         for (_, child) in self.children.iter().filter(|(_, c)| of_it(c)) {
             if let Err(error) = child.order(&Order::Update, &[content.as_fd()]) {
-                log::warn!("{} does not take an update: {error}", child.role);
+                log::warn!(target: LOG, "{} does not take an update: {error}", child.role);
             }
         }
     }
@@ -443,7 +443,7 @@ fn default_identity() -> Option<Identity> {
         .iter()
         .find_map(|user| Identity::look_up(user, None).ok());
     if found.is_none() {
-        log::warn!("there is no user proxyd or nobody: children stay root");
+        log::warn!(target: LOG, "there is no user proxyd or nobody: children stay root");
     }
     found
 }
@@ -456,7 +456,7 @@ fn identity(spec: &Spec) -> Result<Option<Identity>, String> {
     let group = spec.master.group.as_deref();
     let identity = Identity::look_up(user, group).map_err(|e| e.to_string())?;
     if !privilege::is_root() && !identity.is_current() {
-        log::warn!("not started as root: the user {user} is not taken on");
+        log::warn!(target: LOG, "not started as root: the user {user} is not taken on");
     }
     Ok(Some(identity))
 }
