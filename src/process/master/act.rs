@@ -11,7 +11,7 @@ use crate::base::unit::print_duration;
 use crate::process::pidfile::{self, PidFile};
 use crate::process::program::{Program, Refresh, Spec};
 use crate::process::worker::{self, Start};
-use crate::proto::control::Order;
+use crate::proto::control::{Drain, Order};
 use crate::sys::privilege::{self, Identity};
 use crate::sys::process::{self, Fork};
 use crate::sys::signal::Signal;
@@ -33,7 +33,7 @@ impl<P: Program> Master<P> {
                     return Some(Event::ForkFailed(child, text));
                 }
             }
-            Action::Terminate(child) => self.signal_child(child, Signal::Term),
+            Action::Terminate(child) => self.order(child, &Order::Drain(SOON)),
             Action::Kill(child) => self.signal_child(child, Signal::Kill),
             Action::Serve(child) => self.order(child, &Order::Serve),
             Action::Drain(child, drain) => self.order(child, &Order::Drain(drain)),
@@ -398,6 +398,14 @@ impl<P: Program> Master<P> {
         }
     }
 }
+
+/// How a helper leaves: with an answer to what it was asked, but without waiting for more. (A
+/// signal would end it in the middle of an answer.)
+const SOON: Drain = Drain {
+    ordinary: Some(Duration::from_secs(1)),
+    upgraded: Some(Duration::from_secs(1)),
+    stopping: true,
+};
 
 /// In the child: its own descriptors of everything that it serves. What is missing then is told
 /// by the child itself.
