@@ -68,6 +68,8 @@ pub struct House {
     pub upstream_tls: Vec<Option<Rc<TlsClient>>>,
     /// All certificates.
     pub catalog: RefCell<Catalog>,
+    /// Sockets that are accepted from.
+    pub accepting: Cell<usize>,
 }
 
 /// Builds everything.
@@ -142,6 +144,7 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
         upstreams,
         upstream_tls,
         catalog,
+        accepting: Cell::new(0),
     })
 }
 

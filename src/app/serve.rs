@@ -47,10 +47,13 @@ pub fn accept(house: &Rc<House>, front: usize, listener: Listener, gate: Gate, r
         drain: house.shared.drain.clone(),
     };
     let service = Rc::clone(&front.service);
+    let house = Rc::clone(house);
+    house.accepting.update(|sockets| sockets + 1);
     rt::spawn(async move {
         let connected = |conn: Conn, peer, permit| connected(&front, conn, peer, permit);
         let noted = |event| note(&service, event);
         accept_loop(listener, options, connected, noted).await;
+        house.accepting.update(|sockets| sockets.saturating_sub(1));
     })
     .detach();
 }
@@ -216,12 +219,12 @@ pub fn close_all(house: &Rc<House>, spread: Duration) {
     .detach();
 }
 
-/// Waits until no connection is left.
+/// Waits until no connection is left and none can come.
 pub async fn all_gone(house: &House) {
     let mut timer = rt::Timer::new();
     poll_fn(|cx| {
         loop {
-            if house.shared.connections.borrow().is_empty() {
+            if house.accepting.get() == 0 && house.shared.connections.borrow().is_empty() {
                 return Poll::Ready(());
             }
             timer.set_after(Duration::from_millis(50));
