@@ -1,5 +1,6 @@
 //! Carrying out what the supervisor says: loading, forking, killing, telling.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::children::Child;
@@ -35,7 +36,15 @@ impl<P: Program> Master<P> {
             }
             Action::Terminate(child) => self.order(child, &Order::Drain(SOON)),
             Action::Kill(child) => self.signal_child(child, Signal::Kill),
-            Action::Serve(child) => self.order(child, &Order::Serve),
+            Action::Serve(child) => {
+                self.order(child, &Order::Serve);
+                if let Some(Child {
+                    role, generation, ..
+                }) = self.children.get(child)
+                {
+                    self.attendance(*role, *generation, true);
+                }
+            }
             Action::Drain(child, drain) => self.order(child, &Order::Drain(drain)),
             Action::Close(child, spread) => {
                 self.tell_closing(child);
@@ -53,6 +62,7 @@ impl<P: Program> Master<P> {
                 if let Role::Worker(index) = role {
                     self.counts.restarted(index);
                 }
+                self.attendance(role, generation, after == Duration::ZERO);
                 let when = if after == Duration::ZERO {
                     "now".to_owned()
                 } else {
@@ -103,6 +113,7 @@ impl<P: Program> Master<P> {
             identity,
             claims,
             was_live: false,
+            absent: BTreeSet::new(),
         };
         let prepared = self.prepare(&mut held).and_then(|()| {
             if is_first {
@@ -258,6 +269,27 @@ impl<P: Program> Master<P> {
             }
         }
         self.status.generation = generation;
+    }
+
+    /// New connections pass over the sockets of a worker that is not there for a while.
+    fn attendance(&mut self, role: Role, generation: u64, present: bool) {
+        let (Role::Worker(index), true) = (role, generation == self.status.generation) else {
+            return;
+        };
+        let Some(held) = self.held.get_mut(&generation) else {
+            return;
+        };
+        let changed = if present {
+            held.absent.remove(&index)
+        } else {
+            held.absent.insert(index)
+        };
+        if changed {
+            let absent = held.absent_loops();
+            for trouble in self.sockets.spread(&held.claims.workers, &absent) {
+                log::debug!("connections wait for {role}: {trouble}");
+            }
+        }
     }
 
     fn discard(&mut self, generation: u64) {
