@@ -121,6 +121,21 @@ impl Executor {
             .is_some_and(|slot| slot.generation == generation)
     }
 
+    /// Queues a task that waits; one that is being polled sees for itself.
+    pub fn wake(&self, key: TaskKey) {
+        let (place, generation) = split(key);
+        let waker = self
+            .tasks
+            .borrow()
+            .get(place)
+            .filter(|slot| slot.generation == generation)
+            .and_then(|slot| slot.body.as_ref())
+            .map(|body| body.waker.clone());
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
     fn take_body(&self, key: TaskKey) -> Option<Body> {
         let (place, generation) = split(key);
         let mut tasks = self.tasks.borrow_mut();

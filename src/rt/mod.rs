@@ -250,6 +250,11 @@ impl Task {
         self.inner.exec.abort(self.key);
     }
 
+    /// Has the task polled once more, so that it sees what has changed around it.
+    pub fn wake(&self) {
+        self.inner.exec.wake(self.key);
+    }
+
     /// Whether the task is over.
     #[must_use]
     pub fn is_finished(&self) -> bool {

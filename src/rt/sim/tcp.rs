@@ -50,6 +50,16 @@ impl Link {
     }
 }
 
+/// A reset arrives at the reader of pipe `side`, who may be waiting to write to the other one.
+fn reset_reader(link: &Link, side: usize) {
+    if let Some(pipe) = link.pipes.get(side) {
+        reset_pipe(pipe);
+    }
+    if let Some(other) = link.pipes.get(1 - side) {
+        wake(other, |_| {});
+    }
+}
+
 fn reset_pipe(pipe: &RefCell<Pipe>) {
     wake(pipe, |pipe| pipe.reset = true);
 }
@@ -362,11 +372,7 @@ impl Drop for TcpStream {
         self.outgoing().borrow_mut().writer = None;
         if self.reset.get() || unread {
             // As the kernel does when it has to throw data away.
-            self.in_order(|_, link, side| {
-                if let Some(pipe) = link.pipes.get(side) {
-                    reset_pipe(pipe);
-                }
-            });
+            self.in_order(|_, link, side| reset_reader(link, side));
         }
         // Closing tells the end; after a reset it changes nothing.
         let _always_ok = self.shutdown_write();
@@ -422,11 +428,7 @@ fn deliver(world: &Rc<World>, link: &Rc<Link>, side: usize, segment: &[u8]) {
     if unread {
         // Nobody is there any more: the sender gets a reset.
         let link = Rc::clone(link);
-        world.schedule(world.arrival(), move |_| {
-            if let Some(back) = link.pipes.get(1 - side) {
-                reset_pipe(back);
-            }
-        });
+        world.schedule(world.arrival(), move |_| reset_reader(&link, 1 - side));
         return;
     }
     wake(pipe, |pipe| {
