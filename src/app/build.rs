@@ -68,8 +68,6 @@ pub struct House {
     pub upstream_tls: Vec<Option<Rc<TlsClient>>>,
     /// All certificates.
     pub catalog: RefCell<Catalog>,
-    /// Sockets that are accepted from.
-    pub accepting: Cell<usize>,
 }
 
 /// Builds everything.
@@ -144,7 +142,6 @@ pub fn build(plan: &Plan, thread: Thread) -> Result<House, String> {
         upstreams,
         upstream_tls,
         catalog,
-        accepting: Cell::new(0),
     })
 }
 
@@ -171,6 +168,7 @@ fn shared(plan: &Plan, seed: u64, thread: &Thread) -> Shared {
         .max();
     Shared {
         draining: Cell::new(false),
+        stopping: Cell::new(false),
         connections: RefCell::new(Slab::new()),
         addresses: RefCell::new(HashMap::new()),
         kept: kept::Budget::new(retry_buffer.unwrap_or(0)),
@@ -178,7 +176,6 @@ fn shared(plan: &Plan, seed: u64, thread: &Thread) -> Shared {
         log: RefCell::new(None),
         limits: plan.slots.limits.bind(&thread.column),
         drain: thread.drain.clone(),
-        drain_upgraded: plan.model.master.drain_timeout_upgraded,
         date: Dates::new(thread.wall),
     }
 }

@@ -14,7 +14,7 @@ use crate::app::build::{Front, House, tls_client_setup};
 use crate::app::plan::Plan;
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
-use crate::http::service::{Connection, Origin, Service, Stage};
+use crate::http::service::{Connection, Origin, Service, Shared, Stage};
 use crate::http::session;
 use crate::io::Stream;
 use crate::log::Sink;
@@ -35,6 +35,10 @@ use crate::upstream::params::UpstreamParams;
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// Within which time idle connections are closed when the service ends (rule 12.7).
 const IDLE_CLOSE_SPREAD_MS: u64 = 2000;
+/// How often they are looked for then.
+const IDLE_CLOSE_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a connection that was told to end may take to do so.
+const END_GRACE: Duration = Duration::from_millis(50);
 
 /// Accepts from one socket until the drain begins.
 pub fn accept(house: &Rc<House>, front: usize, listener: Listener, gate: Gate, reserve: Reserve) {
@@ -47,13 +51,10 @@ pub fn accept(house: &Rc<House>, front: usize, listener: Listener, gate: Gate, r
         drain: house.shared.drain.clone(),
     };
     let service = Rc::clone(&front.service);
-    let house = Rc::clone(house);
-    house.accepting.update(|sockets| sockets + 1);
     rt::spawn(async move {
         let connected = |conn: Conn, peer, permit| connected(&front, conn, peer, permit);
         let noted = |event| note(&service, event);
         accept_loop(listener, options, connected, noted).await;
-        house.accepting.update(|sockets| sockets.saturating_sub(1));
     })
     .detach();
 }
@@ -178,32 +179,57 @@ fn deadline(limit: Option<Duration>) -> Instant {
     limit.map_or(Instant::FAR, |limit| rt::now() + limit)
 }
 
+/// Tells connections to end, and ends those that take too long for it; returns how many.
+async fn end(shared: &Shared, wanted: impl Fn(&Connection) -> bool) -> usize {
+    let count = shared.tell(wanted);
+    rt::sleep(END_GRACE).await;
+    shared.cut_told();
+    count
+}
+
 /// Begins to leave: no more accepting, answers say `Connection: close`.
 pub fn leave(house: &Rc<House>, signal: &Signal, how: Leave) {
-    house.shared.draining.set(true);
     let (ordinary, upgraded) = (deadline(how.ordinary), deadline(how.upgraded));
+    house.shared.draining.set(true);
+    house.shared.stopping.set(how.stopping);
     signal.start(Deadlines { ordinary, upgraded });
-    let shared = Rc::clone(&house.shared);
     if how.stopping {
-        rt::spawn(async move {
-            let pause = shared.rng.borrow_mut().below(IDLE_CLOSE_SPREAD_MS);
-            rt::sleep(Duration::from_millis(pause)).await;
-            shared.cut(|connection| connection.stage == Stage::Idle);
-        })
-        .detach();
+        rt::spawn(close_idle(Rc::clone(&house.shared))).detach();
     }
+    // Tunnels know the limits of their routes; this is for those of all.
+    let last = match longest_route(house) {
+        Some(longest) if !how.stopping => upgraded.max(rt::now() + longest),
+        _ => upgraded,
+    };
     let shared = Rc::clone(&house.shared);
     rt::spawn(async move {
         rt::sleep_until(ordinary).await;
-        let cut = shared.cut(|connection| connection.stage != Stage::Tunnel);
+        let cut = end(&shared, |connection| connection.stage != Stage::Tunnel).await;
         if cut > 0 {
             shared.limits.hits.inc(Limit::DrainTime);
             log::warn!(target: "proxyd::worker", "{cut} connections were cut at the drain deadline");
         }
-        rt::sleep_until(upgraded).await;
-        shared.cut(|_| true);
+        rt::sleep_until(last).await;
+        end(&shared, |_| true).await;
     })
     .detach();
+}
+
+/// The longest `drain_timeout` of all routes.
+fn longest_route(house: &House) -> Option<Duration> {
+    let routes = house.fronts.first()?.service.routes.iter();
+    routes.filter_map(|route| route.params.drain_timeout).max()
+}
+
+/// Closes the connections that wait for a request, after a moment in which they may send one, and
+/// those that begin to wait later.
+async fn close_idle(shared: Rc<Shared>) {
+    let pause = shared.rng.borrow_mut().below(IDLE_CLOSE_SPREAD_MS);
+    rt::sleep(Duration::from_millis(pause)).await;
+    while !shared.connections.borrow().is_empty() {
+        shared.tell(|connection| connection.stage == Stage::Idle);
+        rt::sleep(IDLE_CLOSE_INTERVAL).await;
+    }
 }
 
 /// Closes everything, spread over a time.
@@ -212,19 +238,20 @@ pub fn close_all(house: &Rc<House>, spread: Duration) {
     rt::spawn(async move {
         let count = shared.connections.borrow().len().max(1);
         let pause = spread / u32::try_from(count).unwrap_or(u32::MAX);
-        while shared.cut_one() {
+        while shared.tell_one() {
             rt::sleep(pause).await;
         }
+        end(&shared, |_| true).await;
     })
     .detach();
 }
 
-/// Waits until no connection is left and none can come.
+/// Waits until no connection is left.
 pub async fn all_gone(house: &House) {
     let mut timer = rt::Timer::new();
     poll_fn(|cx| {
         loop {
-            if house.accepting.get() == 0 && house.shared.connections.borrow().is_empty() {
+            if house.shared.connections.borrow().is_empty() {
                 return Poll::Ready(());
             }
             timer.set_after(Duration::from_millis(50));

@@ -104,7 +104,7 @@ reasons! {
     ResponseTimeout, "up.response_timeout", 504, "The head of the response did not come in time.";
     TotalTimeout, "up.total_timeout", 504, "The whole exchange took too long.";
     UpstreamTruncated, "up.truncated", 0, "The response ended before its announced end.";
-    UpstreamBadBody, "up.bad_body", 0, "The body of the response is malformed.";
+    UpstreamBadBody, "up.bad_body", 502, "The body of the response is malformed.";
     UpstreamStalled, "up.stalled", 0, "The body of the response stopped coming.";
     // our side
     TunnelIdle, "tunnel.idle", 0, "No byte went through the tunnel for too long.";

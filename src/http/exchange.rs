@@ -10,13 +10,13 @@ use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::answer::AnswerContext;
 use crate::http::client_addr::Client;
+use crate::http::clock::Wait;
 use crate::http::edit::{Persistence, ResponseRules, max_forwards};
 use crate::http::forward;
 use crate::http::normalize;
-use crate::http::pump::Source;
-use crate::http::record;
+use crate::http::record::{self, Seen};
 use crate::http::redirect::Redirect;
-use crate::http::reply::Answer;
+use crate::http::reply::{Answer, CONTINUE};
 use crate::http::request_id::RequestId;
 use crate::http::router::{Ask, Miss};
 use crate::http::scratch::Scratch;
@@ -34,7 +34,6 @@ use crate::proto::http1::Side;
 use crate::proto::http1::body::Decoder;
 use crate::proto::http1::request::check_websocket;
 use crate::rt;
-use crate::upstream::group::Upstream;
 
 /// What becomes of the client connection.
 pub enum After {
@@ -46,36 +45,6 @@ pub enum After {
     Abort,
     /// It becomes a tunnel.
     Tunnel(Box<Tunnel>),
-}
-
-/// What the record of an exchange says.
-pub struct Seen {
-    /// Number of the route.
-    pub route: Option<usize>,
-    /// The upstream.
-    pub upstream: Option<Rc<Upstream>>,
-    /// The server of the last attempt.
-    pub server: Option<usize>,
-    /// The status sent; 0 when none was.
-    pub status: u16,
-    /// Why proxyd answered or broke it.
-    pub reason: Reason,
-    /// Attempts made.
-    pub attempts: u32,
-    /// Time in the queue.
-    pub queue: Duration,
-    /// Time to connect.
-    pub connect: Duration,
-    /// Until the first byte of the response.
-    pub first_byte: Option<Duration>,
-    /// Payload of the request.
-    pub payload_in: u64,
-    /// Payload of the response.
-    pub payload_out: u64,
-    /// Bytes sent to the client.
-    pub sent: u64,
-    /// Bytes received from the client.
-    pub received: u64,
 }
 
 /// One request being served.
@@ -100,7 +69,9 @@ pub struct Exchange {
     pub trace: Hop,
     /// The record so far.
     pub seen: Seen,
-    traffic: (u64, u64),
+    /// The client was asked for its body with a 100.
+    pub continued: bool,
+    sent_before: u64,
     in_flight: Option<Held>,
 }
 
@@ -156,22 +127,9 @@ impl Exchange {
                 trace: Trace::create(1, 1),
                 continued: false,
             },
-            seen: Seen {
-                route: None,
-                upstream: None,
-                server: None,
-                status: 0,
-                reason: Reason::Ok,
-                attempts: 0,
-                queue: Duration::ZERO,
-                connect: Duration::ZERO,
-                first_byte: None,
-                payload_in: 0,
-                payload_out: 0,
-                sent: 0,
-                received: 0,
-            },
-            traffic: (0, 0),
+            seen: Seen::default(),
+            continued: false,
+            sent_before: 0,
             in_flight: None,
         }
     }
@@ -221,19 +179,16 @@ impl Exchange {
         self.route().map(|route| route.metrics.tunnels.hold())
     }
 
-    /// How long a tunnel may be silent, and how long it may go on when the worker leaves.
+    /// How long a tunnel may be silent, and how long it may go on when the worker leaves, if its
+    /// route says so.
     #[must_use]
-    pub fn tunnel_limits(&self) -> (Duration, Duration) {
-        let shared = &self.service.shared;
+    pub fn tunnel_limits(&self) -> (Duration, Option<Duration>) {
         match self.route() {
             Some(route) => (
                 route.params.timeouts.upgraded_idle,
-                route.params.drain_timeout.unwrap_or(shared.drain_upgraded),
+                route.params.drain_timeout,
             ),
-            None => (
-                self.service.params.timeouts.upgraded_idle,
-                shared.drain_upgraded,
-            ),
+            None => (self.service.params.timeouts.upgraded_idle, None),
         }
     }
 
@@ -349,13 +304,37 @@ impl Exchange {
             .and_then(Option::as_ref)
     }
 
+    /// Whether the connection was told to end.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.service.shared.is_told(self.origin.key)
+    }
+
+    /// The body is wanted now: a client that waits for a 100 gets one (rule 10.2), unless its
+    /// body is on its way already.
+    pub fn ask_for_body(&mut self, head: &RequestHead, wire: &mut Wire) {
+        if head.expect_continue && !self.continued && wire.body_bytes() == 0 {
+            self.continued = true;
+            if wire.unread().is_empty() {
+                wire.outbox().extend_from_slice(CONTINUE);
+            }
+        }
+    }
+
+    /// Whether the body of the request will not come, or only if the client likes to (rule 10.3):
+    /// what follows the head then cannot be told apart.
+    fn is_body_in_doubt(&self, head: &RequestHead, wire: &Wire) -> bool {
+        head.expect_continue && !self.continued && !wire.is_received()
+    }
+
     /// Bytes moved on the client's connection since the request began.
-    fn note_traffic(&mut self, wire: &Wire) {
-        let (received, sent) = wire.traffic();
-        let head = self.bytes.get().len() as u64;
-        // The head was read before the exchange began to count.
-        self.seen.received = (received - self.traffic.0).saturating_add(head);
-        self.seen.sent = sent - self.traffic.1;
+    fn note_traffic(&mut self, head: &RequestHead, wire: &Wire) {
+        let head = match head.len {
+            0 => self.bytes.get().len(),
+            len => len,
+        };
+        self.seen.received = wire.body_bytes().saturating_add(head as u64);
+        self.seen.sent = wire.traffic().1 - self.sent_before;
         self.seen.payload_in = wire.payload();
     }
 
@@ -368,9 +347,14 @@ impl Exchange {
         answer: &Answer,
     ) -> Step {
         let head = &scratch.request;
-        // Rule 10.3: a client that waits for a 100 may or may not send its body now.
-        let unsure = head.expect_continue && !wire.is_last();
-        let keep = self.persists(head.keep_alive && !answer.closes() && !unsure);
+        if let Answer::Error(reason) = answer
+            && reason.status() == 0
+        {
+            self.seen.reason = *reason;
+            return Step::Abort;
+        }
+        let sure = !self.closes(answer, head) && !self.is_body_in_doubt(head, wire);
+        let keep = self.persists(head.keep_alive && sure);
         let normal = normalize::normalize(head.path_bytes(self.bytes.get()), &mut scratch.text);
         let path = normal.map_or(&b"/"[..], |normal| normal.path);
         let date = self.service.shared.date();
@@ -404,7 +388,46 @@ impl Exchange {
             }
         }
         self.seen.reason = answer.reason();
-        flush(wire, timer, self.service.params.timeouts.client_write).await
+        match self.flush(wire, timer).await {
+            Ok(()) => Step::Sent,
+            Err(reason) => {
+                // An error says more than that nobody was there to read it.
+                if !matches!(answer, Answer::Error(_)) {
+                    self.seen.reason = reason;
+                }
+                Step::Abort
+            }
+        }
+    }
+
+    /// Whether the connection ends with an answer. After a 413 it may go on when the body is
+    /// small enough to be dropped (rule 5.1).
+    fn closes(&self, answer: &Answer, head: &RequestHead) -> bool {
+        let most = self.service.params.limits.discard_body;
+        let small = matches!(head.body, BodyKind::Length(n) if n <= most);
+        let too_large = matches!(answer, Answer::Error(Reason::BodyTooLarge));
+        answer.closes() && !(too_large && small)
+    }
+
+    /// Sends what stands in the outbox.
+    async fn flush(&self, wire: &mut Wire, timer: &mut rt::Timer) -> Result<(), Reason> {
+        let params = &self.service.params;
+        let bound = params.min_rate.of_responses(params.timeouts.client_write);
+        let mut wait = Wait::new(wire.traffic().1, rt::now());
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = wire.poll_flush_all(cx) {
+                return Poll::Ready(sent.map_err(|_| Reason::ClientGone));
+            }
+            if self.is_cut() {
+                return Poll::Ready(Err(Reason::DrainLimit));
+            }
+            match wait.check(wire.traffic().1, rt::now(), &bound) {
+                Ok(next) => timer.set(next),
+                Err(late) => return Poll::Ready(Err(late.in_reading())),
+            }
+            timer.poll(cx).map(|()| Err(Reason::WriteTimeout))
+        })
+        .await
     }
 
     /// Does what the route says.
@@ -439,17 +462,6 @@ impl Exchange {
     }
 }
 
-/// Sends what stands in the outbox.
-async fn flush(wire: &mut Wire, timer: &mut rt::Timer, patience: Duration) -> Step {
-    timer.set(rt::now() + patience);
-    poll_fn(|cx| match wire.poll_flush_all(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Step::Sent),
-        Poll::Ready(Err(_)) => Poll::Ready(Step::Abort),
-        Poll::Pending => timer.poll(cx).map(|()| Step::Abort),
-    })
-    .await
-}
-
 /// Answers bytes that are no request, or a request that did not arrive in time.
 pub async fn refuse(
     service: &Rc<Service>,
@@ -465,7 +477,7 @@ pub async fn refuse(
     }
     let bytes = wire.inbox().take();
     let mut exchange = Exchange::new(service, session, bytes, started);
-    exchange.traffic = wire.traffic();
+    exchange.sent_before = wire.traffic().1;
     exchange.may_go_on = false;
     let mut scratch = Scratch::take();
     scratch.request.clear();
@@ -474,7 +486,7 @@ pub async fn refuse(
     exchange
         .answer(wire, &mut scratch, timer, &Answer::Error(reason))
         .await;
-    exchange.note_traffic(wire);
+    exchange.note_traffic(&scratch.request, wire);
     exchange.finish(&scratch.request);
     scratch.keep();
 }
@@ -497,7 +509,7 @@ pub async fn run(
     timer: &mut rt::Timer,
 ) -> After {
     let service = Rc::clone(&exchange.service);
-    exchange.traffic = wire.traffic();
+    exchange.sent_before = wire.traffic().1;
     exchange.identify(&scratch.request);
     let decided = match exchange.check_method(&scratch.request) {
         Some(answer) => Err(answer),
@@ -510,8 +522,9 @@ pub async fn run(
         _ => service.params.limits.request_body,
     };
     let decoder = Decoder::of(head.body, &service.params.limits.parser, Side::Request);
-    wire.receive(decoder, max.unwrap_or(u64::MAX));
     let too_large = matches!((head.body, max), (BodyKind::Length(n), Some(max)) if n > max);
+    // A body that is refused is at most dropped, and that has a limit of its own.
+    wire.receive(decoder, max.filter(|_| !too_large).unwrap_or(u64::MAX));
     let step = match decided {
         Err(answer) => exchange.answer(wire, scratch, timer, &answer).await,
         Ok(()) if too_large => {
@@ -520,7 +533,7 @@ pub async fn run(
         }
         Ok(()) => exchange.act(wire, scratch, timer).await,
     };
-    exchange.note_traffic(wire);
+    exchange.note_traffic(&scratch.request, wire);
     match step {
         Step::Tunnel(opened) => {
             let head = std::mem::take(&mut scratch.request);
@@ -536,8 +549,9 @@ pub async fn run(
         }
         Step::Sent => {
             exchange.finish(&scratch.request);
-            let done = wire.is_last() || discard_body(wire, &service, timer).await;
-            if exchange.may_go_on && done {
+            let goes_on = exchange.may_go_on
+                && (wire.is_received() || discard_body(wire, &service, timer).await);
+            if goes_on {
                 After::KeepAlive
             } else {
                 After::Close

@@ -1,12 +1,14 @@
 //! A request on its way to an upstream: attempts, the decision whether to try again, and what the
 //! end of the last one means for the client. The bytes move in `transfer`.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
+use crate::http::clock::Wait;
 use crate::http::edit::{
     Persistence, RequestContext, ResponseContext, client_body, write_early_hints,
     write_request_head, write_response_head,
@@ -14,20 +16,20 @@ use crate::http::edit::{
 use crate::http::exchange::{Exchange, Step};
 use crate::http::kept::Kept;
 use crate::http::normalize;
-use crate::http::params::Timeouts;
 use crate::http::pump::TrailerPolicy;
-use crate::http::reply::{Answer, CONTINUE};
+use crate::http::reply::Answer;
 use crate::http::scratch::Scratch;
-use crate::http::service::Route;
-use crate::http::transfer::{End, Fault, Responder, Terms, Times, Transfer};
+use crate::http::service::{Route, Service};
+use crate::http::transfer::{End, Fault, Responder, Terms, Times, Transfer, client_reason};
 use crate::http::tunnel::Opened;
 use crate::http::wire::{Framing, Wire};
+use crate::io::Stream;
 use crate::metric::label::Class;
 use crate::proto::head::{BodyKind, Method, RequestHead, ResponseHead, Upgrade};
 use crate::rt;
 use crate::upstream::balance::Tried;
-use crate::upstream::group::{Lease, Refused, Upstream};
-use crate::upstream::retry::{Attempt, Body, Outcome, Policy, RETRIED_TOTAL};
+use crate::upstream::group::{Lease, Leased, Refused, Upstream, Wanted};
+use crate::upstream::retry::{Attempt, Body, Outcome, RETRIED_TOTAL};
 
 /// How the framing of a message that we send follows from its body.
 const fn framing(body: BodyKind) -> Framing {
@@ -44,9 +46,10 @@ struct Course<'a> {
     exchange: &'a mut Exchange,
     route: &'a Route,
     upstream: Rc<Upstream>,
-    policy: Policy,
     tried: Tried,
     retries: u32,
+    /// A kept connection broke: the next attempt opens one of its own.
+    wanted: Wanted,
     /// When everything has to be done.
     total: Instant,
     /// What the last failed attempt failed of.
@@ -69,126 +72,143 @@ pub async fn run(
     timer: &mut rt::Timer,
 ) -> Step {
     let service = Rc::clone(&exchange.service);
-    let Some(route) = exchange
-        .seen
-        .route
-        .and_then(|route| service.routes.get(route))
-    else {
-        return exchange
-            .answer(wire, scratch, timer, &Answer::Error(Reason::Internal))
-            .await;
-    };
-    let upstream = route
-        .upstream(&mut service.shared.rng.borrow_mut())
-        .map(Rc::clone);
-    let Some(upstream) = upstream else {
-        return exchange
-            .answer(wire, scratch, timer, &Answer::Error(Reason::NoServer))
-            .await;
-    };
-    exchange.seen.upstream = Some(Rc::clone(&upstream));
-    upstream.budget.borrow_mut().request(rt::now());
     let whole = scratch.request.body.is_empty();
     let mut kept = Kept::empty(service.shared.kept.clone(), whole);
-    let limit = route.params.buffering.request;
-    if !whole && limit > 0 {
-        let continues = scratch.request.expect_continue;
-        if let Err(reason) = keep(
-            &mut kept,
-            wire,
-            continues,
-            limit,
-            &route.params.timeouts,
-            timer,
-        )
-        .await
-        {
-            return exchange
-                .answer(wire, scratch, timer, &Answer::Error(reason))
-                .await;
-        }
-    }
-    let total = match route.params.timeouts.total {
-        Some(total) => exchange.started + total,
-        None => Instant::FAR,
+    let outcome = match Course::begin(exchange, &service) {
+        Ok(mut course) => course.run(wire, scratch, timer, &mut kept).await,
+        Err(reason) => Err(reason),
     };
-    let policy = route.params.retry.clone();
-    let (tried, retries) = (Tried::new(), 0);
-    let mut course = Course {
-        exchange,
-        route,
-        upstream,
-        policy,
-        tried,
-        retries,
-        total,
-        failure: None,
-    };
-    loop {
-        match course.attempt(wire, scratch, timer, &kept).await {
-            Next::Again => {
-                course.retries += 1;
-                course.upstream.metrics.retries.inc();
-                if course.total == Instant::FAR {
-                    course.total = course.exchange.started + RETRIED_TOTAL;
-                }
-            }
-            Next::Over(step) => return step,
-            Next::Answer(reason) => {
-                return course
-                    .exchange
-                    .answer(wire, scratch, timer, &Answer::Error(reason))
-                    .await;
-            }
+    drop(kept);
+    match outcome {
+        Ok(step) => step,
+        Err(reason) => {
+            let answer = Answer::Error(reason);
+            exchange.answer(wire, scratch, timer, &answer).await
         }
     }
 }
 
-/// Reads the request body before a server is chosen, so that it can be sent again and a slow
-/// client holds no server.
-async fn keep(
-    kept: &mut Kept,
-    wire: &mut Wire,
-    continues: bool,
-    limit: u64,
-    timeouts: &Timeouts,
-    timer: &mut rt::Timer,
-) -> Result<(), Reason> {
-    if continues && wire.unread().is_empty() {
-        wire.outbox().extend_from_slice(CONTINUE);
+impl<'a> Course<'a> {
+    fn begin(exchange: &'a mut Exchange, service: &'a Service) -> Result<Self, Reason> {
+        let place = exchange.seen.route.ok_or(Reason::Internal)?;
+        let route = service.routes.get(place).ok_or(Reason::Internal)?;
+        let chosen = route.upstream(&mut service.shared.rng.borrow_mut());
+        let upstream = Rc::clone(chosen.ok_or(Reason::NoServer)?);
+        exchange.seen.upstream = Some(Rc::clone(&upstream));
+        upstream.budget.borrow_mut().request(rt::now());
+        let total = match route.params.timeouts.total {
+            Some(total) => exchange.started + total,
+            None => Instant::FAR,
+        };
+        Ok(Self {
+            exchange,
+            route,
+            upstream,
+            tried: Tried::new(),
+            retries: 0,
+            wanted: Wanted::Any,
+            total,
+            failure: None,
+        })
     }
-    let mut received = wire.traffic().0;
-    timer.set(rt::now() + timeouts.request_body);
-    poll_fn(|cx| {
+
+    /// Attempts until one is the last.
+    async fn run(
+        &mut self,
+        wire: &mut Wire,
+        scratch: &mut Scratch,
+        timer: &mut rt::Timer,
+        kept: &mut Kept,
+    ) -> Result<Step, Reason> {
+        if !kept.is_whole() && self.route.params.buffering.request > 0 {
+            self.keep(wire, &scratch.request, timer, kept).await?;
+        }
         loop {
-            if wire.has_unsent() && wire.poll_flush_all(cx).is_pending() {
-                return Poll::Pending;
+            match self.attempt(wire, scratch, timer, kept).await {
+                Next::Again => {
+                    self.retries += 1;
+                    self.upstream.metrics.retries.inc();
+                    if self.total == Instant::FAR {
+                        self.total = self.exchange.started + RETRIED_TOTAL;
+                    }
+                }
+                Next::Over(step) => return Ok(step),
+                Next::Answer(reason) => return Err(reason),
             }
-            if let Poll::Ready(outcome) = kept.poll_keep(cx, wire, limit) {
-                return Poll::Ready(outcome.map_err(client_reason));
-            }
-            if wire.traffic().0 != received {
-                received = wire.traffic().0;
-                timer.set(rt::now() + timeouts.request_body);
-            }
-            if timer.poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            return Poll::Ready(Err(Reason::BodyTimeout));
         }
-    })
-    .await
-}
-
-/// A body that ends too early is the client's fault when the client sends it.
-const fn client_reason(reason: Reason) -> Reason {
-    match reason {
-        Reason::UpstreamTruncated => Reason::BodyCutShort,
-        other => other,
     }
-}
 
-impl Course<'_> {
+    /// Reads the request body before a server is chosen, so that it can be sent again and a slow
+    /// client holds no server.
+    async fn keep(
+        &mut self,
+        wire: &mut Wire,
+        head: &RequestHead,
+        timer: &mut rt::Timer,
+        kept: &mut Kept,
+    ) -> Result<(), Reason> {
+        self.exchange.ask_for_body(head, wire);
+        let params = &self.route.params;
+        let gap = params.timeouts.request_body;
+        let bound = self.exchange.service.params.min_rate.of_requests(gap);
+        let mut wait = Wait::new(wire.traffic().0, rt::now());
+        poll_fn(|cx| {
+            if self.exchange.is_cut() {
+                return Poll::Ready(Err(Reason::DrainLimit));
+            }
+            if let (true, Poll::Ready(Err(_))) = (wire.has_unsent(), wire.poll_flush_all(cx)) {
+                return Poll::Ready(Err(Reason::ClientGone));
+            }
+            if let Poll::Ready(done) = kept.poll_keep(cx, wire, params.buffering.request) {
+                return Poll::Ready(done.map_err(client_reason));
+            }
+            let now = rt::now();
+            if now >= self.total {
+                return Poll::Ready(Err(Reason::TotalTimeout));
+            }
+            match wait.check(wire.traffic().0, now, &bound) {
+                Ok(next) => timer.set(next.min(self.total)),
+                Err(late) => return Poll::Ready(Err(late.in_body())),
+            }
+            timer.poll(cx).map(|()| Err(Reason::BodyTimeout))
+        })
+        .await
+    }
+
+    /// A connection to a server, unless the client goes away meanwhile or the time is over.
+    async fn lease(&mut self, wire: &mut Wire, timer: &mut rt::Timer) -> Result<Leased, Refused> {
+        let timeouts = &self.route.params.timeouts;
+        let exchange = &*self.exchange;
+        let (wanted, total) = (self.wanted, self.total);
+        let leasing =
+            (self.upstream).lease(&mut self.tried, wanted, timeouts.connect, timeouts.tls);
+        let mut leasing = pin!(leasing);
+        let mut waited = self.retries > 0;
+        timer.set(total);
+        poll_fn(|cx| {
+            if !waited && let Poll::Ready(leased) = leasing.as_mut().poll(cx) {
+                return Poll::Ready(leased);
+            }
+            let reason = if exchange.is_cut() {
+                Reason::DrainLimit
+            } else if wire.conn().poll_reset(cx).is_ready() {
+                Reason::ClientGone
+            } else if timer.poll(cx).is_ready() {
+                Reason::TotalTimeout
+            } else if std::mem::replace(&mut waited, true) {
+                return leasing.as_mut().poll(cx);
+            } else {
+                return Poll::Pending;
+            };
+            Poll::Ready(Err(Refused {
+                reason,
+                outcome: None,
+                server: None,
+            }))
+        })
+        .await
+    }
+
     async fn attempt(
         &mut self,
         wire: &mut Wire,
@@ -196,13 +216,8 @@ impl Course<'_> {
         timer: &mut rt::Timer,
         kept: &Kept,
     ) -> Next {
-        let timeouts = &self.route.params.timeouts;
         self.exchange.seen.attempts += 1;
-        let leased = self
-            .upstream
-            .lease(&mut self.tried, timeouts.connect, timeouts.tls)
-            .await;
-        let leased = match leased {
+        let leased = match self.lease(wire, timer).await {
             Ok(leased) => leased,
             Err(refused) => return self.refused(refused, &scratch.request, kept, wire),
         };
@@ -211,6 +226,10 @@ impl Course<'_> {
         self.exchange.seen.connect += leased.connect;
         let mut back = Wire::new(leased.conn, None, std::mem::take(&mut scratch.back));
         if let Err(reason) = self.write_head(&mut back, scratch) {
+            // Nothing was sent: the connection is as good as before.
+            let (conn, _, outbox) = back.into_parts();
+            scratch.back = outbox;
+            leased.lease.give_back(conn, None);
             return Next::Answer(reason);
         }
         let (lease, reused) = (leased.lease, leased.reused);
@@ -219,18 +238,14 @@ impl Course<'_> {
             .first_byte
             .map(|at| at - self.exchange.started)
             .or(self.exchange.seen.first_byte);
-        let body = body_in_hand(kept, wire);
-        self.after(
-            end,
-            Held {
-                lease,
-                reused,
-                reusable,
-            },
-            back,
-            body,
-            scratch,
-        )
+        let held = Held {
+            lease,
+            reused,
+            reusable,
+            sent: times.sent.is_some(),
+            body: body_in_hand(kept, wire),
+        };
+        self.after(end, held, back, scratch)
     }
 
     fn refused(&mut self, refused: Refused, head: &RequestHead, kept: &Kept, wire: &Wire) -> Next {
@@ -252,6 +267,10 @@ impl Course<'_> {
     }
 
     fn may_retry(&self, outcome: Outcome, method: Method, body: Body) -> bool {
+        if !is_harmless(outcome) && !self.upstream.has_other(&self.tried) {
+            // Nobody else could be asked.
+            return false;
+        }
         let attempt = Attempt {
             outcome,
             idempotent: method.is_idempotent(),
@@ -260,7 +279,8 @@ impl Course<'_> {
             client_gone: false,
             deadline: self.total,
         };
-        self.policy
+        let policy = &self.route.params.retry;
+        policy
             .decide(&attempt, &mut self.upstream.budget.borrow_mut(), rt::now())
             .is_ok()
     }
@@ -285,7 +305,7 @@ impl Course<'_> {
             path,
             body: head.body,
             server_host: server.map_or(b"", |server| server.authority.as_bytes()),
-            upgrade: self.upgrade(head),
+            upgrade: upgrade(self.route, head, bytes),
             trace: Some(exchange.trace),
             trailers: self.request_trailers(head) == TrailerPolicy::Forward,
             close: false,
@@ -294,20 +314,6 @@ impl Course<'_> {
         write_request_head(back.outbox(), head, bytes, &cx, rules)?;
         back.send(framing(head.body));
         Ok(())
-    }
-
-    /// The protocol to switch to, when the request asks for one that the route allows.
-    fn upgrade<'b>(&'b self, head: &RequestHead) -> Option<&'b [u8]> {
-        let name: &[u8] = match head.upgrade {
-            Upgrade::None => return None,
-            Upgrade::WebSocket => b"websocket",
-            Upgrade::Other(span) => span.of(self.exchange.bytes.get()),
-        };
-        let allowed = &self.route.params.upgrade;
-        allowed
-            .iter()
-            .any(|entry| entry.as_bytes().eq_ignore_ascii_case(name))
-            .then_some(name)
     }
 
     fn request_trailers(&self, head: &RequestHead) -> TrailerPolicy {
@@ -330,6 +336,7 @@ impl Course<'_> {
         let head = &scratch.request;
         let limits = &service.params.limits;
         let trailers = self.route.params.trailers && head.te_trailers;
+        let protocol = upgrade(self.route, head, self.exchange.bytes.get()).map(<[u8]>::to_vec);
         let terms = Terms {
             limits: &limits.parser,
             interim_bytes: limits.interim_bytes,
@@ -337,12 +344,7 @@ impl Course<'_> {
             timeouts: &self.route.params.timeouts,
             min_rate: service.params.min_rate,
             method: head.method,
-            upgrade: if self.upgrade(head).is_some() {
-                head.upgrade
-            } else {
-                Upgrade::None
-            },
-            expects_continue: head.expect_continue,
+            upgrade: protocol.as_deref(),
             request_trailers: self.request_trailers(head),
             response_trailers: if trailers {
                 TrailerPolicy::Forward
@@ -369,27 +371,16 @@ impl Course<'_> {
     }
 
     /// What the end of an attempt means for the server, the client and the next attempt.
-    fn after(
-        &mut self,
-        end: End,
-        held: Held,
-        back: Wire,
-        body: Body,
-        scratch: &mut Scratch,
-    ) -> Next {
-        let Held {
-            mut lease,
-            reused,
-            reusable,
-        } = held;
+    fn after(&mut self, end: End, held: Held, back: Wire, scratch: &mut Scratch) -> Next {
         let (_, sent) = back.traffic();
-        self.count_attempt(&lease, end, &back);
+        self.count_attempt(&held.lease, end, &back);
         let (conn, unread, outbox) = back.into_parts();
         scratch.back = outbox;
+        let mut lease = held.lease;
         match end {
             End::Done => {
                 lease.succeeded();
-                if reusable {
+                if held.reusable {
                     lease.give_back(conn, scratch.response.keep_alive_timeout);
                 }
                 Next::Over(Step::Sent)
@@ -408,35 +399,41 @@ impl Course<'_> {
                 Next::Again
             }
             End::Server(fault) => {
+                let outcome = outcome_of(fault, held.reused, sent);
                 // A kept connection that was closed meanwhile says nothing about the server.
-                if !(reused && fault.reason == Reason::UpstreamReset && !fault.answered) {
+                if is_servers(fault.reason, held.sent) && !is_harmless(outcome) {
                     lease.failed();
                 }
-                let outcome = outcome_of(fault, reused, sent);
-                if self.may_retry(outcome, scratch.request.method, body) {
-                    if outcome == Outcome::ReusedBroke || outcome == Outcome::NotSent {
-                        // The server itself may be in order: it can be asked again.
-                        self.tried.remove(lease.index());
-                    }
-                    self.failure = Some(fault.reason);
-                    Next::Again
-                } else {
-                    Next::Answer(fault.reason)
-                }
-            }
-            End::Client(Reason::ClientGone) => {
-                self.exchange.seen.reason = Reason::ClientGone;
-                Next::Over(Step::Abort)
+                self.after_fault(fault, outcome, &held.body, (&lease, scratch.request.method))
             }
             End::Client(reason) => Next::Answer(reason),
             End::Aborted(reason) => {
-                if matches!(reason, Reason::UpstreamTruncated | Reason::UpstreamStalled) {
+                if is_servers(reason, held.sent) {
                     lease.failed();
                 }
                 self.exchange.seen.reason = reason;
                 Next::Over(Step::Abort)
             }
         }
+    }
+
+    fn after_fault(
+        &mut self,
+        fault: Fault,
+        outcome: Outcome,
+        body: &Body,
+        (lease, method): (&Lease, Method),
+    ) -> Next {
+        if !self.may_retry(outcome, method, *body) {
+            return Next::Answer(fault.reason);
+        }
+        if is_harmless(outcome) {
+            // The server itself may be in order: it can be asked again.
+            self.tried.remove(lease.index());
+            self.wanted = Wanted::Fresh;
+        }
+        self.failure = Some(fault.reason);
+        Next::Again
     }
 
     fn count_attempt(&mut self, lease: &Lease, end: End, back: &Wire) {
@@ -460,6 +457,44 @@ struct Held {
     lease: Lease,
     reused: bool,
     reusable: bool,
+    /// The request was sent to its end.
+    sent: bool,
+    body: Body,
+}
+
+/// The protocol to switch to, when the request asks for one that the route allows.
+fn upgrade<'b>(route: &Route, head: &RequestHead, bytes: &'b [u8]) -> Option<&'b [u8]> {
+    let name: &[u8] = match head.upgrade {
+        Upgrade::None => return None,
+        Upgrade::WebSocket => b"websocket",
+        Upgrade::Other(span) => span.of(bytes),
+    };
+    let mut allowed = route.params.upgrade.iter();
+    allowed
+        .any(|entry| entry.as_bytes().eq_ignore_ascii_case(name))
+        .then_some(name)
+}
+
+/// Whether a connection ended as kept ones do, which says nothing about the server.
+const fn is_harmless(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::ReusedBroke | Outcome::NotSent)
+}
+
+/// Whether a reason counts against the server. `sent` says that it had the whole request.
+const fn is_servers(reason: Reason, sent: bool) -> bool {
+    match reason {
+        Reason::UpstreamReset
+        | Reason::UpstreamBadHead
+        | Reason::UpstreamBadFraming
+        | Reason::UpstreamBadUpgrade
+        | Reason::UpstreamInterim
+        | Reason::UpstreamTruncated
+        | Reason::UpstreamBadBody
+        | Reason::UpstreamStalled
+        | Reason::ResponseTimeout => true,
+        Reason::TotalTimeout => sent,
+        _ => false,
+    }
 }
 
 fn outcome_of(fault: Fault, reused: bool, sent: u64) -> Outcome {
@@ -491,8 +526,17 @@ struct Reply<'a, 'c> {
 }
 
 impl Responder for Reply<'_, '_> {
+    fn is_cut(&self) -> bool {
+        self.course.exchange.is_cut()
+    }
+
+    fn ask_for_body(&mut self, front: &mut Wire) {
+        self.course.exchange.ask_for_body(self.request, front);
+    }
+
     fn is_retried(&mut self, status: u16, front: &Wire) -> bool {
-        let covered = self.course.policy.on_status.contains(&status);
+        let policy = &self.course.route.params.retry;
+        let covered = policy.on_status.contains(&status);
         let body = body_in_hand(self.kept, front);
         covered
             && self

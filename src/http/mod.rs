@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod client_addr;
+pub mod clock;
 pub mod edit;
 pub mod exchange;
 pub mod forward;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use regex::Regex;
 
+use crate::http::clock::Bound;
+
 pub use crate::proto::http1::Limits as ParserLimits;
 pub use crate::proto::http1::request::Underscores;
 pub use crate::upstream::retry::Policy as RetryParams;
@@ -68,6 +70,28 @@ pub struct MinRate {
     pub request_grace: Duration,
     /// How long a client may be slower while there is something to send.
     pub response_grace: Duration,
+}
+
+impl MinRate {
+    /// What is asked of a client that sends a body.
+    #[must_use]
+    pub const fn of_requests(&self, gap: Duration) -> Bound {
+        Bound {
+            gap,
+            rate: self.bytes_per_second,
+            grace: self.request_grace,
+        }
+    }
+
+    /// What is asked of a client that reads a response.
+    #[must_use]
+    pub const fn of_responses(&self, gap: Duration) -> Bound {
+        Bound {
+            gap,
+            rate: self.bytes_per_second,
+            grace: self.response_grace,
+        }
+    }
 }
 
 impl Default for MinRate {

@@ -2,6 +2,8 @@
 //! end from what it has seen.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::http::exchange::Exchange;
@@ -9,6 +11,57 @@ use crate::log::access::{Bytes, Durations, EndedBy, Headers, Record, Tls};
 use crate::metric::label::{Class, Limit};
 use crate::proto::head::{Field, RequestHead, Version};
 use crate::rt;
+use crate::upstream::group::Upstream;
+
+/// What the record of an exchange says.
+pub struct Seen {
+    /// Number of the route.
+    pub route: Option<usize>,
+    /// The upstream.
+    pub upstream: Option<Rc<Upstream>>,
+    /// The server of the last attempt.
+    pub server: Option<usize>,
+    /// The status sent; 0 when none was.
+    pub status: u16,
+    /// Why proxyd answered or broke it.
+    pub reason: Reason,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Time in the queue.
+    pub queue: Duration,
+    /// Time to connect.
+    pub connect: Duration,
+    /// Until the first byte of the response.
+    pub first_byte: Option<Duration>,
+    /// Payload of the request.
+    pub payload_in: u64,
+    /// Payload of the response.
+    pub payload_out: u64,
+    /// Bytes sent to the client.
+    pub sent: u64,
+    /// Bytes received from the client.
+    pub received: u64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            route: None,
+            upstream: None,
+            server: None,
+            status: 0,
+            reason: Reason::Ok,
+            attempts: 0,
+            queue: Duration::ZERO,
+            connect: Duration::ZERO,
+            first_byte: None,
+            payload_in: 0,
+            payload_out: 0,
+            sent: 0,
+            received: 0,
+        }
+    }
+}
 
 /// Request fields, looked up by name.
 struct Fields<'a> {

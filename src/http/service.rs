@@ -110,6 +110,8 @@ pub struct Connection {
     pub task: Option<rt::Task>,
     /// What it is doing.
     pub stage: Stage,
+    /// It was told to end.
+    told: bool,
     address: Option<IpAddr>,
 }
 
@@ -120,6 +122,7 @@ impl Connection {
         Self {
             task: None,
             stage: Stage::Active,
+            told: false,
             address,
         }
     }
@@ -129,6 +132,8 @@ impl Connection {
 pub struct Shared {
     /// The worker is leaving: answers say `Connection: close`.
     pub draining: Cell<bool>,
+    /// It leaves and nobody takes over.
+    pub stopping: Cell<bool>,
     /// Open connections.
     pub connections: RefCell<Slab<Connection>>,
     /// How many of them each address holds.
@@ -143,8 +148,6 @@ pub struct Shared {
     pub limits: LimitMetrics,
     /// Tells when the worker leaves.
     pub drain: Watch,
-    /// How long a tunnel may go on then, unless its route says otherwise.
-    pub drain_upgraded: Duration,
     /// The date for responses.
     pub date: Dates,
 }
@@ -188,22 +191,49 @@ impl Shared {
         self.date.get()
     }
 
-    /// Cuts the connections for which `wanted` says so; returns how many.
-    pub fn cut(&self, wanted: impl Fn(&Connection) -> bool) -> usize {
-        let keys: Vec<usize> = (self.connections.borrow().iter())
-            .filter(|(_, connection)| wanted(connection))
-            .map(|(key, _)| key)
-            .collect();
-        for key in &keys {
-            self.cut_at(*key);
+    /// Tells the connections for which `wanted` says so to end: they break what they do, write it
+    /// down and close. Returns how many were told now; see [`Shared::cut_told`].
+    pub fn tell(&self, wanted: impl Fn(&Connection) -> bool) -> usize {
+        let mut connections = self.connections.borrow_mut();
+        let found = connections
+            .iter_mut()
+            .map(|(_, connection)| connection)
+            .filter(|connection| !connection.told && wanted(connection));
+        let mut count = 0;
+        for connection in found {
+            connection.told = true;
+            count += 1;
+            if let Some(task) = &connection.task {
+                task.wake();
+            }
         }
-        keys.len()
+        count
     }
 
-    /// Cuts any one connection; false when there is none.
-    pub fn cut_one(&self) -> bool {
-        let key = self.connections.borrow().iter().next().map(|(key, _)| key);
-        key.inspect(|key| self.cut_at(*key)).is_some()
+    /// Tells any one connection to end; false when there is none left to tell.
+    pub fn tell_one(&self) -> bool {
+        let first = Cell::new(true);
+        self.tell(|_| first.replace(false)) > 0
+    }
+
+    /// Whether a connection was told to end.
+    #[must_use]
+    pub fn is_told(&self, key: usize) -> bool {
+        self.connections
+            .borrow()
+            .get(key)
+            .is_some_and(|connection| connection.told)
+    }
+
+    /// Ends those that were told to end and did not.
+    pub fn cut_told(&self) {
+        let keys: Vec<usize> = (self.connections.borrow().iter())
+            .filter(|(_, connection)| connection.told)
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            self.cut_at(key);
+        }
     }
 
     fn cut_at(&self, key: usize) {

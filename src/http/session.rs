@@ -38,6 +38,8 @@ pub struct Session {
     pub opened: Instant,
     /// Requests so far.
     pub requests: u32,
+    /// When the first byte of the next one has to be here.
+    due: Instant,
 }
 
 /// Serves one accepted connection to its end. TLS is done already.
@@ -47,42 +49,55 @@ pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
         origin,
         opened,
         requests: 0,
+        due: opened + service.params.timeouts.first_byte,
     };
     let mut conn = conn;
-    let mut deadline = opened + service.params.timeouts.first_byte;
     loop {
         service.shared.stage(session.origin.key, Stage::Idle);
-        let readable = wait_readable(&mut conn, deadline).await;
+        let waited = wait_readable(&mut conn, &service, &session).await;
         service.shared.stage(session.origin.key, Stage::Active);
-        if !readable {
-            let reason = match session.requests {
-                0 => Reason::FirstByteTimeout,
-                _ => Reason::IdleTimeout,
-            };
+        if let Err(reason) = waited {
             service.count_refused(reason);
             close(conn).await;
             return;
         }
         // The state of an active connection lives only while it is active.
         match Box::pin(serve_active(conn, &service, &mut session)).await {
-            Some((idle, until)) => {
-                conn = idle;
-                deadline = until;
-            }
+            Some(idle) => conn = idle,
             None => return,
         }
     }
 }
 
-/// False when the deadline passed first.
-async fn wait_readable(conn: &mut Conn, deadline: Instant) -> bool {
+impl Session {
+    /// No request came in time.
+    const fn silence(&self) -> Reason {
+        match self.requests {
+            0 => Reason::FirstByteTimeout,
+            _ => Reason::IdleTimeout,
+        }
+    }
+}
+
+/// Waits for the next byte.
+///
+/// # Errors
+/// Why the connection ends instead.
+async fn wait_readable(
+    conn: &mut Conn,
+    service: &Service,
+    session: &Session,
+) -> Result<(), Reason> {
     let mut timer = rt::Timer::new();
-    timer.set(deadline);
+    timer.set(session.due);
     poll_fn(|cx| {
         if conn.poll_readable(cx).is_ready() {
-            return Poll::Ready(true);
+            return Poll::Ready(Ok(()));
         }
-        timer.poll(cx).map(|()| false)
+        if service.shared.is_told(session.origin.key) {
+            return Poll::Ready(Err(Reason::DrainLimit));
+        }
+        timer.poll(cx).map(|()| Err(session.silence()))
     })
     .await
 }
@@ -98,26 +113,21 @@ async fn close(mut conn: Conn) {
 
 /// What came instead of a request.
 enum NoRequest {
-    /// Nothing, for a while: the connection goes on waiting until then.
-    Quiet(Instant),
+    /// Nothing, for a while: the connection goes on waiting.
+    Quiet,
     /// The client closed, cleanly or not.
     Closed,
-    /// A deadline passed, or the bytes are no request.
-    Bad(Reason),
+    /// A deadline passed, or the bytes are no request; they began to come at the time given.
+    Bad(Reason, Instant),
 }
 
-/// Serves requests until the connection is quiet (returns it, with its deadline) or over.
-async fn serve_active(
-    conn: Conn,
-    service: &Rc<Service>,
-    session: &mut Session,
-) -> Option<(Conn, Instant)> {
+/// Serves requests until the connection is quiet (returns it) or over.
+async fn serve_active(conn: Conn, service: &Rc<Service>, session: &mut Session) -> Option<Conn> {
     let mut scratch = Scratch::take();
     let mut wire = Wire::new(conn, None, std::mem::take(&mut scratch.front));
     let mut timer = rt::Timer::new();
     let mut counted = (0, 0);
     let outcome = loop {
-        let began = rt::now();
         let head = read_head(
             &mut wire,
             &mut scratch.request,
@@ -137,7 +147,9 @@ async fn serve_active(
                 let after = exchange::run(exchange, &mut wire, &mut scratch, &mut timer).await;
                 count_traffic(service, &wire, &mut counted);
                 match after {
-                    After::KeepAlive => {}
+                    After::KeepAlive => {
+                        session.due = rt::now() + service.params.timeouts.idle;
+                    }
                     After::Close => break Some(After::Close),
                     After::Abort => break Some(After::Abort),
                     After::Tunnel(tunnel) => {
@@ -149,14 +161,14 @@ async fn serve_active(
                     }
                 }
             }
-            Err(NoRequest::Quiet(until)) => {
+            Err(NoRequest::Quiet) => {
                 let (conn, _, outbox) = wire.into_parts();
                 scratch.front = outbox;
                 scratch.keep();
-                return Some((conn, until));
+                return Some(conn);
             }
             Err(NoRequest::Closed) => break None,
-            Err(NoRequest::Bad(reason)) => {
+            Err(NoRequest::Bad(reason, began)) => {
                 exchange::refuse(service, session, &mut wire, reason, began, &mut timer).await;
                 break if reason.status() == 0 {
                     None
@@ -203,50 +215,46 @@ async fn read_head(
     };
     let limits = &service.params.limits.parser;
     let mut scan = Scan::default();
-    let quiet_since = rt::now();
-    let idle = match session.requests {
-        0 => session.opened + timeouts.first_byte,
-        _ => quiet_since + timeouts.idle,
-    };
-    let park = quiet_since + PARK_AFTER;
+    let park = rt::now() + PARK_AFTER;
     let mut started: Option<Instant> = None;
     loop {
         if !wire.unread().is_empty() {
-            let began = *started.get_or_insert_with(rt::now);
             match request::parse(head, &mut scan, wire.unread(), limits, rules) {
-                Ok(Some(())) => return Ok(began),
-                Ok(None) => {}
-                Err(error) => return Err(NoRequest::Bad(error.reason)),
+                Ok(Some(())) => return Ok(started.unwrap_or_else(rt::now)),
+                // Line ends in front of a request (rule 2.2) are not yet its beginning.
+                Ok(None) if wire.unread().iter().all(|b| matches!(b, b'\r' | b'\n')) => {}
+                Ok(None) => started = started.or_else(|| Some(rt::now())),
+                Err(error) => {
+                    let began = started.unwrap_or_else(rt::now);
+                    return Err(NoRequest::Bad(error.reason, began));
+                }
             }
         }
-        let deadline = match started {
+        timer.set(match started {
             Some(began) => began + timeouts.request_header,
-            None => park.min(idle),
-        };
-        timer.set(deadline);
+            None if wire.unread().is_empty() => park.min(session.due),
+            None => session.due,
+        });
         let more = poll_fn(|cx| {
             if let Poll::Ready(outcome) = wire.poll_read_more(cx, limits.request_head as usize + 1)
             {
                 return Poll::Ready(Some(outcome));
+            }
+            if service.shared.is_told(session.origin.key) {
+                return Poll::Ready(Some(Ok(0)));
             }
             timer.poll(cx).map(|()| None)
         })
         .await;
         match (more, started) {
             (Some(Ok(0)), None) | (Some(Err(_)), _) => return Err(NoRequest::Closed),
-            (Some(Ok(0)), Some(_)) => return Err(NoRequest::Bad(Reason::ClientGone)),
+            (Some(Ok(0)), Some(began)) => return Err(NoRequest::Bad(Reason::ClientGone, began)),
             (Some(Ok(_)), _) => {}
-            (None, Some(_)) => return Err(NoRequest::Bad(Reason::HeadTimeout)),
-            (None, None) if rt::now() >= idle => {
-                let first = session.requests == 0;
-                let reason = if first {
-                    Reason::FirstByteTimeout
-                } else {
-                    Reason::IdleTimeout
-                };
-                return Err(NoRequest::Bad(reason));
+            (None, Some(began)) => return Err(NoRequest::Bad(Reason::HeadTimeout, began)),
+            (None, None) if rt::now() >= session.due => {
+                return Err(NoRequest::Bad(session.silence(), rt::now()));
             }
-            (None, None) => return Err(NoRequest::Quiet(idle)),
+            (None, None) => return Err(NoRequest::Quiet),
         }
     }
 }
@@ -285,8 +293,8 @@ async fn linger(wire: &mut Wire, service: &Service, timer: &mut rt::Timer) {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
             }
         }
+        let mut space = [0_u8; 4096];
         loop {
-            let mut space = [0_u8; 4096];
             let mut room = ReadBuf::new(&mut space);
             match Pin::new(wire.conn()).poll_read(cx, &mut room) {
                 Poll::Pending => return Poll::Pending,

@@ -5,19 +5,19 @@
 //! It knows no routes and no retries: what a broken attempt means is decided by its caller.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
+use crate::http::clock::{Bound, Wait};
 use crate::http::kept::Kept;
 use crate::http::params::{MinRate, Timeouts};
 use crate::http::pump::{Broken, TrailerPolicy, poll_pump};
-use crate::http::reply::CONTINUE;
-use crate::http::wire::Wire;
+use crate::http::wire::{Mark, Wire};
 use crate::io::Stream;
-use crate::proto::head::{BodyKind, Method, ResponseHead, Upgrade};
+use crate::proto::head::{BodyKind, FieldId, Method, ResponseHead, Upgrade};
 use crate::proto::http1::body::Decoder;
 use crate::proto::http1::{Limits, Scan, Side, response};
 use crate::rt;
@@ -52,6 +52,10 @@ pub struct Fault {
 
 /// What is written for a response head: the policy that a transfer itself does not have.
 pub trait Responder {
+    /// Whether everything is to be broken off: the worker leaves.
+    fn is_cut(&self) -> bool;
+    /// The body is wanted now: writes a 100 to the client's outbox if the client waits for one.
+    fn ask_for_body(&mut self, front: &mut Wire);
     /// Whether the response is to be given up for another attempt.
     fn is_retried(&mut self, status: u16, front: &Wire) -> bool;
     /// Writes an interim response (103) to the client's outbox, if the route and client want it.
@@ -85,10 +89,8 @@ pub struct Terms<'a> {
     pub min_rate: MinRate,
     /// The request's method.
     pub method: Method,
-    /// What the request asked to switch to.
-    pub upgrade: Upgrade,
-    /// The client waits for a 100 before it sends the body.
-    pub expects_continue: bool,
+    /// The protocol that the request asked to switch to.
+    pub upgrade: Option<&'a [u8]>,
     /// Trailers towards the server.
     pub request_trailers: TrailerPolicy,
     /// Trailers towards the client.
@@ -133,62 +135,39 @@ pub struct Transfer<'a, R: Responder> {
     responder: &'a mut R,
     upload: Upload,
     download: Download,
-    asked_to_continue: bool,
+    asked: bool,
     interim_left: u32,
     interim_bytes: u64,
-    clock: Progress,
+    /// The connection to the server must not be used for anybody else.
+    bound: bool,
+    /// When the request was sent, or no more of it.
+    sent_at: Option<Instant>,
+    /// Where the response to the client begins.
+    mark: Mark,
+    waits: Waits,
     timer: &'a mut rt::Timer,
     times: Times,
 }
 
-/// When bytes last moved, and how many.
-struct Progress {
-    start: Instant,
-    sent_at: Option<Instant>,
-    front_in: Mark,
-    front_out: Mark,
-    back_in: Mark,
+/// The four directions in which bytes move.
+struct Waits {
+    front_in: Wait,
+    front_out: Wait,
+    back_in: Wait,
+    back_out: Wait,
 }
 
-#[derive(Clone, Copy)]
-struct Mark {
-    bytes: u64,
-    at: Instant,
-    /// Start of the window over which the rate is averaged.
-    window: Instant,
-    window_bytes: u64,
-}
-
-/// The window of the least rates.
-const RATE_WINDOW: Duration = Duration::from_secs(10);
-
-impl Mark {
-    const fn new(bytes: u64, now: Instant) -> Self {
+impl Waits {
+    fn new(front: &Wire, back: &Wire) -> Self {
+        let now = rt::now();
+        let ((from_client, to_client), (from_server, to_server)) =
+            (front.traffic(), back.traffic());
         Self {
-            bytes,
-            at: now,
-            window: now,
-            window_bytes: bytes,
+            front_in: Wait::new(from_client, now),
+            front_out: Wait::new(to_client, now),
+            back_in: Wait::new(from_server, now),
+            back_out: Wait::new(to_server, now),
         }
-    }
-
-    fn update(&mut self, bytes: u64, now: Instant) {
-        if bytes != self.bytes {
-            self.bytes = bytes;
-            self.at = now;
-        }
-    }
-
-    /// Whether the least rate was missed over the last window; begins a new one at its end.
-    fn is_too_slow(&mut self, rate: u64, now: Instant) -> bool {
-        let span = now - self.window;
-        if rate == 0 || span < RATE_WINDOW {
-            return false;
-        }
-        let slow = self.bytes - self.window_bytes < rate.saturating_mul(span.as_secs());
-        self.window = now;
-        self.window_bytes = self.bytes;
-        slow
     }
 }
 
@@ -201,15 +180,8 @@ impl<'a, R: Responder> Transfer<'a, R> {
         (head, responder): (&'a mut ResponseHead, &'a mut R),
         timer: &'a mut rt::Timer,
     ) -> Self {
-        let now = rt::now();
         head.clear();
-        let clock = Progress {
-            start: now,
-            sent_at: None,
-            front_in: Mark::new(front.traffic().0, now),
-            front_out: Mark::new(front.traffic().1, now),
-            back_in: Mark::new(back.traffic().0, now),
-        };
+        let waits = Waits::new(front, back);
         Self {
             terms,
             front,
@@ -221,10 +193,13 @@ impl<'a, R: Responder> Transfer<'a, R> {
             responder,
             upload: Upload::Sending,
             download: Download::Head,
-            asked_to_continue: false,
+            asked: false,
             interim_left: terms.interim_responses,
             interim_bytes: 0,
-            clock,
+            bound: false,
+            sent_at: None,
+            mark: Mark::default(),
+            waits,
             timer,
             times: Times::default(),
         }
@@ -250,11 +225,8 @@ impl<'a, R: Responder> Transfer<'a, R> {
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        if self.terms.expects_continue && !self.asked_to_continue && !self.kept.is_whole() {
-            self.asked_to_continue = true;
-            if self.front.unread().is_empty() && self.download == Download::Head {
-                self.front.outbox().extend_from_slice(CONTINUE);
-            }
+        if !std::mem::replace(&mut self.asked, true) && !self.kept.is_whole() {
+            self.responder.ask_for_body(self.front);
         }
         let policy = self.terms.request_trailers;
         let mut body = self.kept.replay(&mut self.kept_at, self.front);
@@ -262,30 +234,40 @@ impl<'a, R: Responder> Transfer<'a, R> {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(())) => {
                 self.upload = Upload::Done;
-                self.clock.sent_at = Some(rt::now());
-                self.times.sent = self.clock.sent_at;
+                self.sent_at = Some(rt::now());
+                self.times.sent = self.sent_at;
                 Poll::Ready(None)
             }
             Poll::Ready(Err(Broken::Source(reason))) => {
-                Poll::Ready(Some(self.client_fault(match reason {
-                    Reason::UpstreamTruncated => Reason::BodyCutShort,
-                    other => other,
-                })))
+                Poll::Ready(Some(self.client_fault(client_reason(reason))))
             }
             Poll::Ready(Err(Broken::Sink(_))) => {
                 // The response may already be in the receive buffer (rule 14.1): it is read first.
-                self.upload = Upload::Stopped;
-                self.clock.sent_at = Some(rt::now());
+                self.stop_upload();
                 Poll::Ready(None)
             }
         }
     }
 
+    fn stop_upload(&mut self) {
+        self.upload = Upload::Stopped;
+        self.sent_at.get_or_insert_with(rt::now);
+    }
+
+    /// The client broke the exchange; once the response is complete, nothing is lost by it.
     fn client_fault(&self, reason: Reason) -> End {
-        if self.download == Download::Head {
-            End::Client(reason)
-        } else {
-            End::Aborted(reason)
+        match self.download {
+            Download::Head => End::Client(reason),
+            Download::Body => End::Aborted(reason),
+            Download::Done => End::Done,
+        }
+    }
+
+    fn server_late(&self, reason: Reason) -> End {
+        match self.download {
+            Download::Head => self.fault(reason),
+            Download::Body => End::Aborted(reason),
+            Download::Done => End::Done,
         }
     }
 
@@ -314,6 +296,9 @@ impl<'a, R: Responder> Transfer<'a, R> {
                     .poll_read_more(cx, limits.response_head as usize + 1)
                 {
                     Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) if error.kind() == ErrorKind::OutOfMemory => {
+                        return Poll::Ready(Some(self.fault(Reason::Internal)));
+                    }
                     Poll::Ready(Ok(0) | Err(_)) => {
                         return Poll::Ready(Some(self.fault(Reason::UpstreamReset)));
                     }
@@ -346,21 +331,37 @@ impl<'a, R: Responder> Transfer<'a, R> {
         if self.responder.is_retried(self.head.status, self.front) {
             return Some(End::Status(self.head.status));
         }
+        self.mark = self.front.mark();
         if let Err(reason) = self
             .responder
             .head(self.head, self.back.unread(), self.front)
         {
             return Some(self.fault(reason));
         }
+        self.bound = is_bound(self.head, self.back.unread());
         self.drop_head(len);
-        self.back.receive(
-            Decoder::of(self.head.body, self.terms.limits, Side::Response),
-            u64::MAX,
-        );
+        self.begin_body();
+        None
+    }
+
+    /// The head of the final response is written; its body follows.
+    fn begin_body(&mut self) {
+        let mut body = self.head.body;
+        if self.head.status == 205 && !body.is_empty() {
+            // Rule 7.3: it goes to the client without a body, and the server's is not read.
+            body = BodyKind::None;
+            self.bound = true;
+        }
+        let decoder = Decoder::of(body, self.terms.limits, Side::Response);
+        self.back.receive(decoder, u64::MAX);
         self.download = Download::Body;
         let now = rt::now();
-        self.clock.front_out = Mark::new(self.front.traffic().1, now);
-        None
+        self.waits.front_out = Wait::new(self.front.traffic().1, now);
+        self.waits.back_in = Wait::new(self.back.traffic().0, now);
+        // Rule 14.1: a server that has refused and closes does not want the rest of the request.
+        if self.upload == Upload::Sending && self.head.status >= 300 && !self.head.keep_alive {
+            self.stop_upload();
+        }
     }
 
     fn drop_head(&mut self, len: usize) {
@@ -375,12 +376,13 @@ impl<'a, R: Responder> Transfer<'a, R> {
 
     /// Rule 16.4: a 101 only for what was asked.
     fn is_switch_expected(&self) -> bool {
-        match (self.terms.upgrade, self.head.upgrade) {
-            (Upgrade::WebSocket, Upgrade::WebSocket) | (Upgrade::Other(_), Upgrade::Other(_)) => {
-                self.head.tunnel
-            }
-            _ => false,
-        }
+        let answered = match self.head.upgrade {
+            Upgrade::None => return false,
+            Upgrade::WebSocket => &b"websocket"[..],
+            Upgrade::Other(span) => span.of(self.back.unread()),
+        };
+        let asked = self.terms.upgrade;
+        self.head.tunnel && asked.is_some_and(|asked| asked.eq_ignore_ascii_case(answered))
     }
 
     fn poll_download(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
@@ -399,9 +401,13 @@ impl<'a, R: Responder> Transfer<'a, R> {
             }
             Poll::Ready(Err(Broken::Source(reason))) => {
                 let reason = match reason {
-                    Reason::UpstreamTruncated => reason,
+                    Reason::UpstreamTruncated | Reason::Internal => reason,
                     _ => Reason::UpstreamBadBody,
                 };
+                if reason != Reason::UpstreamTruncated && self.front.take_back(self.mark) {
+                    // Rule 6.6: the client knows nothing of it yet.
+                    return Poll::Ready(Some(self.fault(reason)));
+                }
                 Poll::Ready(Some(End::Aborted(reason)))
             }
             Poll::Ready(Err(Broken::Sink(_))) => {
@@ -410,16 +416,30 @@ impl<'a, R: Responder> Transfer<'a, R> {
         }
     }
 
-    /// Rule 14.1: after an early final response the upload goes on as long as the server reads.
+    /// Rule 14.1: after an early final response the upload goes on as long as the server wants it.
     fn upload_goes_on(&self) -> bool {
-        self.upload == Upload::Sending && self.head.keep_alive
+        let wanted = self.head.keep_alive
+            || (self.head.status < 300 && self.head.body != BodyKind::UntilClose);
+        self.upload == Upload::Sending && wanted
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        if self.upload == Upload::Sending {
-            if let Poll::Ready(Some(end)) = self.poll_upload(cx) {
-                return Poll::Ready(end);
-            }
+        if self.responder.is_cut() {
+            return Poll::Ready(self.client_fault(Reason::DrainLimit));
+        }
+        if self.upload == Upload::Sending
+            && let Poll::Ready(Some(end)) = self.poll_upload(cx)
+        {
+            return Poll::Ready(end);
+        }
+        let unread = self.upload != Upload::Sending || self.back.is_blocked();
+        if unread && self.front.conn().poll_reset(cx).is_ready() {
+            return Poll::Ready(self.client_fault(Reason::ClientGone));
+        }
+        if self.download == Download::Head
+            && let Poll::Ready(Some(end)) = self.poll_head(cx)
+        {
+            return Poll::Ready(end);
         }
         if self.download == Download::Head && self.front.has_unsent() {
             // A 100 or 103: it must not wait for the response.
@@ -427,108 +447,93 @@ impl<'a, R: Responder> Transfer<'a, R> {
                 return Poll::Ready(End::Client(Reason::ClientGone));
             }
         }
-        if self.upload != Upload::Sending && self.front.conn().poll_reset(cx).is_ready() {
-            return Poll::Ready(self.client_fault(Reason::ClientGone));
-        }
-        if self.download == Download::Head {
-            if let Poll::Ready(Some(end)) = self.poll_head(cx) {
-                return Poll::Ready(end);
-            }
-        }
-        if self.download == Download::Body {
-            if let Poll::Ready(Some(end)) = self.poll_download(cx) {
-                return Poll::Ready(end);
-            }
+        if self.download == Download::Body
+            && let Poll::Ready(Some(end)) = self.poll_download(cx)
+        {
+            return Poll::Ready(end);
         }
         if self.download == Download::Done && !self.upload_goes_on() {
             return Poll::Ready(End::Done);
         }
-        self.poll_clock(cx)
-    }
-
-    /// Looks at every deadline, and sets the timer to the next one.
-    fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let now = rt::now();
-        let clock = &mut self.clock;
-        clock.front_in.update(self.front.traffic().0, now);
-        clock.front_out.update(self.front.traffic().1, now);
-        clock.back_in.update(self.back.traffic().0, now);
-        let mut next = self.terms.total;
-        if now >= next {
-            return Poll::Ready(self.server_late(Reason::TotalTimeout));
-        }
-        if self.upload == Upload::Sending && !self.back.has_unsent() {
-            // The server takes what comes, so it is the client that is waited for.
-            let due = self.clock.front_in.at + self.terms.timeouts.request_body;
-            if now >= due {
-                return Poll::Ready(self.client_fault(Reason::BodyTimeout));
-            }
-            let grace = self.terms.min_rate.request_grace;
-            let rate = self.terms.min_rate.bytes_per_second;
-            if now - self.clock.start > grace && self.clock.front_in.is_too_slow(rate, now) {
-                return Poll::Ready(self.client_fault(Reason::BodyTooSlow));
-            }
-            next = next.min(due).min(self.clock.front_in.window + RATE_WINDOW);
-        } else if self.upload == Upload::Sending {
-            let due =
-                self.clock.start.max(self.clock.front_in.at) + self.terms.timeouts.response_body;
-            if now >= due {
-                return Poll::Ready(self.server_late(Reason::ResponseTimeout));
-            }
-            next = next.min(due);
-        }
-        if self.download == Download::Head {
-            if let Some(sent) = self.clock.sent_at {
-                let due = sent + self.terms.timeouts.response_header;
-                if now >= due {
-                    return Poll::Ready(self.server_late(Reason::ResponseTimeout));
+        match self.look_at_clock(rt::now()) {
+            Err(end) => Poll::Ready(end),
+            Ok(next) => {
+                self.timer.set(next);
+                if self.timer.poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
                 }
-                next = next.min(due);
-            }
-        } else if self.download == Download::Body {
-            match self.poll_clock_of_body(now) {
-                Ok(due) => next = next.min(due),
-                Err(reason) => return Poll::Ready(End::Aborted(reason)),
+                Poll::Pending
             }
         }
-        self.timer.set(next);
-        if self.timer.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
     }
 
-    fn poll_clock_of_body(&mut self, now: Instant) -> Result<Instant, Reason> {
+    /// Looks at every deadline; the next one, or how the attempt ends.
+    fn look_at_clock(&mut self, now: Instant) -> Result<Instant, End> {
+        let total = self.terms.total;
+        if now >= total {
+            return Err(self.server_late(Reason::TotalTimeout));
+        }
+        let upload = match self.upload {
+            Upload::Sending => self.look_at_upload(now)?,
+            Upload::Done | Upload::Stopped => Instant::FAR,
+        };
+        let download = match self.download {
+            Download::Head => self.look_for_head(now)?,
+            Download::Body => self.look_at_body(now)?,
+            Download::Done => Instant::FAR,
+        };
+        Ok(total.min(upload).min(download))
+    }
+
+    /// While the request body moves: whoever holds it up has a deadline.
+    fn look_at_upload(&mut self, now: Instant) -> Result<Instant, End> {
+        let (received, sent) = (self.front.traffic().0, self.back.traffic().1);
         let timeouts = self.terms.timeouts;
-        if !self.front.is_blocked() {
-            let due = self.clock.back_in.at.max(self.clock.front_out.at) + timeouts.response_body;
-            self.clock.front_out.window = now;
-            self.clock.front_out.window_bytes = self.clock.front_out.bytes;
-            return if now >= due {
-                Err(Reason::UpstreamStalled)
-            } else {
-                Ok(due)
-            };
+        if !self.back.is_blocked() {
+            self.waits.back_out.rest(sent, now);
+            let bound = self.terms.min_rate.of_requests(timeouts.request_body);
+            let checked = self.waits.front_in.check(received, now, &bound);
+            return checked.map_err(|late| self.client_fault(late.in_body()));
         }
-        let due = self.clock.front_out.at + timeouts.client_write;
-        if now >= due {
-            return Err(Reason::WriteTimeout);
+        self.waits.front_in.rest(received, now);
+        let bound = Bound::gap(timeouts.response_body);
+        match self.waits.back_out.check(sent, now, &bound) {
+            Ok(next) => Ok(next),
+            // Rule 14.1: it answers, but it does not read.
+            Err(_) if self.download == Download::Body => {
+                self.stop_upload();
+                Ok(Instant::FAR)
+            }
+            Err(_) => Err(self.server_late(Reason::ResponseTimeout)),
         }
-        let rate = self.terms.min_rate;
-        if now - self.clock.start > rate.response_grace
-            && self.clock.front_out.is_too_slow(rate.bytes_per_second, now)
-        {
-            return Err(Reason::ReadTooSlow);
-        }
-        Ok(due.min(self.clock.front_out.window + RATE_WINDOW))
     }
 
-    fn server_late(&self, reason: Reason) -> End {
-        if self.download == Download::Head {
-            self.fault(reason)
+    fn look_for_head(&self, now: Instant) -> Result<Instant, End> {
+        let Some(sent) = self.sent_at else {
+            return Ok(Instant::FAR);
+        };
+        let due = sent + self.terms.timeouts.response_header;
+        if now >= due {
+            Err(self.server_late(Reason::ResponseTimeout))
         } else {
-            End::Aborted(reason)
+            Ok(due)
         }
+    }
+
+    /// While the response body moves.
+    fn look_at_body(&mut self, now: Instant) -> Result<Instant, End> {
+        let (received, sent) = (self.back.traffic().0, self.front.traffic().1);
+        let timeouts = self.terms.timeouts;
+        if self.front.is_blocked() {
+            self.waits.back_in.rest(received, now);
+            let bound = self.terms.min_rate.of_responses(timeouts.client_write);
+            let checked = self.waits.front_out.check(sent, now, &bound);
+            return checked.map_err(|late| End::Aborted(late.in_reading()));
+        }
+        self.waits.front_out.rest(sent, now);
+        let bound = Bound::gap(timeouts.response_body);
+        let checked = self.waits.back_in.check(received, now, &bound);
+        checked.map_err(|_| End::Aborted(Reason::UpstreamStalled))
     }
 
     /// Whether the connection to the server may be used again (section 13).
@@ -537,9 +542,37 @@ impl<'a, R: Responder> Transfer<'a, R> {
             && self.upload == Upload::Done
             && self.head.keep_alive
             && self.head.body != BodyKind::UntilClose
+            && !self.bound
             && self.back.unread().is_empty()
             && self.back.is_sent()
     }
+}
+
+/// Who broke a request body that could not be read.
+pub const fn client_reason(reason: Reason) -> Reason {
+    match reason {
+        // The connection failed; a clean end has a reason of its own.
+        Reason::UpstreamTruncated => Reason::ClientGone,
+        other => other,
+    }
+}
+
+/// Whether the response begins an authentication of the connection instead of the request
+/// (section 13).
+fn is_bound(head: &ResponseHead, bytes: &[u8]) -> bool {
+    let schemes: [&[u8]; 2] = [b"NTLM", b"Negotiate"];
+    head.fields
+        .iter()
+        .filter(|field| field.id == FieldId::WwwAuthenticate)
+        .any(|field| {
+            let value = field.value.of(bytes);
+            let starts = |scheme: &&[u8]| {
+                value
+                    .get(..scheme.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+            };
+            schemes.iter().any(starts)
+        })
 }
 
 impl<R: Responder> Future for &mut Transfer<'_, R> {

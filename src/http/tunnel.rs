@@ -3,8 +3,10 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::base::reason::Reason;
+use crate::base::time::Instant;
 use crate::http::exchange::Exchange;
 use crate::http::service::{Service, Stage};
 use crate::io::buf::Buf;
@@ -13,7 +15,7 @@ use crate::io::relay;
 use crate::net::Conn;
 use crate::proto::head::RequestHead;
 use crate::rt;
-use crate::rt::drain::Deadlines;
+use crate::rt::drain::{self, Deadlines};
 use crate::upstream::group::Lease;
 
 /// A server that has switched protocols.
@@ -51,26 +53,34 @@ impl Tunnel {
         let mut client = with_prefix(front, front_unread);
         let mut server = with_prefix(back, back_unread);
         let (idle, limit) = self.exchange.tunnel_limits();
-        let (leave, watch) = service.shared.drain.branch();
+        let shared = &service.shared;
+        let (leave, watch) = drain::signal();
         let options = relay::Options {
             idle: Some(idle),
             drain: Some(watch),
         };
-        let mut drain = service.shared.drain.clone();
+        let mut drain = shared.drain.clone();
         let mut relaying = pin!(relay::relay(&mut client, &mut server, options));
         let mut told = false;
         let outcome = poll_fn(|cx| {
-            if !told && drain.poll_started(cx).is_ready() {
+            if self.exchange.is_cut() {
+                leave.start(at(rt::now()));
+            } else if !told && let Poll::Ready(deadlines) = drain.poll_started(cx) {
                 told = true;
-                let until = rt::now() + limit;
-                leave.start(Deadlines {
-                    ordinary: until,
-                    upgraded: until,
-                });
+                let all = deadlines.upgraded;
+                let own = limit.map_or(all, |limit| rt::now() + limit);
+                let stopping = shared.stopping.get();
+                leave.start(at(if stopping { own.min(all) } else { own }));
             }
             relaying.as_mut().poll(cx)
         })
         .await;
+        if let Some(server) = lease.server() {
+            server.metrics.received.add(outcome.b_to_a);
+            server.metrics.sent.add(outcome.a_to_b);
+        }
+        service.metrics.received.add(outcome.a_to_b);
+        service.metrics.sent.add(outcome.b_to_a);
         drop(lease);
         let reason = match outcome.end {
             relay::End::Closed => Reason::Ok,
@@ -82,6 +92,13 @@ impl Tunnel {
         self.exchange
             .tunnel_over(reason, outcome.a_to_b, outcome.b_to_a);
         self.exchange.finish(&self.head);
+    }
+}
+
+const fn at(until: Instant) -> Deadlines {
+    Deadlines {
+        ordinary: until,
+        upgraded: until,
     }
 }
 

@@ -42,6 +42,13 @@ const COPY_MAX: usize = 2048;
 /// Bytes that may wait in the outbox before small chunks have to wait as well.
 const OUTBOX_MAX: usize = 16 << 10;
 
+/// A place in what goes out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark {
+    sent: u64,
+    waiting: usize,
+}
+
 /// A connection and the two messages on it.
 pub struct Wire {
     conn: Conn,
@@ -65,6 +72,8 @@ pub struct Wire {
     payload_in: u64,
     payload_max: u64,
     taken: u64,
+    /// Bytes of the current body with its framing.
+    body_bytes: u64,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -89,6 +98,7 @@ impl Wire {
             payload_in: 0,
             payload_max: u64::MAX,
             taken: 0,
+            body_bytes: 0,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -124,10 +134,22 @@ impl Wire {
         self.taken
     }
 
+    /// Bytes of the current body that have come, with its framing.
+    pub const fn body_bytes(&self) -> u64 {
+        self.body_bytes
+    }
+
+    /// Whether the current message has ended and nothing of it is left here: what comes next
+    /// belongs to another one.
+    pub fn is_received(&self) -> bool {
+        self.ended && self.payload.is_empty()
+    }
+
     /// Starts receiving a message body of at most `max` bytes of payload.
     pub fn receive(&mut self, decoder: Decoder, max: u64) {
         self.payload_in = 0;
         self.taken = 0;
+        self.body_bytes = 0;
         self.payload_max = max;
         self.ended = decoder.is_done();
         self.decoder = decoder;
@@ -139,6 +161,24 @@ impl Wire {
     pub const fn send(&mut self, framing: Framing) {
         self.framing = framing;
         self.finished = false;
+    }
+
+    /// Where the message going out stands now; see [`Wire::take_back`].
+    pub const fn mark(&self) -> Mark {
+        Mark {
+            sent: self.bytes_out,
+            waiting: self.outbox.len(),
+        }
+    }
+
+    /// Forgets what was put into the outbox since the mark; false when some of it has left.
+    pub fn take_back(&mut self, mark: Mark) -> bool {
+        let whole = self.bytes_out == mark.sent;
+        if whole {
+            self.outbox.truncate(mark.waiting);
+            self.finished = true;
+        }
+        whole
     }
 
     /// Where heads are written.
@@ -252,6 +292,7 @@ impl Wire {
                 .map_err(|error| error.reason)?;
             self.payload = step.data;
             self.pending = step.consumed;
+            self.body_bytes += step.consumed as u64;
             self.ended = step.end;
             self.payload_in += self.payload.len() as u64;
             if self.payload_in > self.payload_max {

@@ -3,7 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::metric::bundle::{ServerMetrics, UpstreamMetrics};
 use crate::metric::label::Outcome as Connected;
 use crate::net::Conn;
 use crate::rt;
-use crate::rt::chan::{OneSender, oneshot};
+use crate::rt::chan::{OneReceiver, OneSender, oneshot};
 use crate::upstream::balance::{Balancer, Place, Tried, View};
 use crate::upstream::connect::Connector;
 use crate::upstream::params::{PoolParams, QueueParams, ServerParams, UpstreamParams};
@@ -147,6 +149,15 @@ pub struct Refused {
     pub server: Option<usize>,
 }
 
+/// Which connection a request may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A kept one, if there is one.
+    Any,
+    /// A new one: a kept one broke just now.
+    Fresh,
+}
+
 /// A connection on loan, and how it was come by.
 pub struct Leased {
     /// What has to be given back.
@@ -211,18 +222,20 @@ impl Upstream {
     }
 
     /// A connection to the server that the balancer names, from its pool or newly opened within
-    /// `connect_timeout`. Servers in `tried` are not asked; the one asked is added.
+    /// `connect_timeout`; `wanted` may ask for a new one. Servers in `tried` are not asked; the one
+    /// asked is added.
     ///
     /// # Errors
     /// No server can be used, the queue is full or took too long, or connecting failed.
     pub async fn lease(
         self: &Rc<Self>,
         tried: &mut Tried,
+        wanted: Wanted,
         connect_timeout: Duration,
         tls_timeout: Duration,
     ) -> Result<Leased, Refused> {
         let start = rt::now();
-        let mut lease = self.reserve(tried).await?;
+        let mut lease = self.reserve(tried, wanted).await?;
         let queued = rt::now() - start;
         let Some(server) = self.servers.get(lease.index) else {
             return Err(Refused {
@@ -275,7 +288,7 @@ impl Upstream {
     }
 
     /// Picks a server and a place in its pool, waiting in the queue while all are full.
-    async fn reserve(self: &Rc<Self>, tried: &mut Tried) -> Result<Lease, Refused> {
+    async fn reserve(self: &Rc<Self>, tried: &mut Tried, wanted: Wanted) -> Result<Lease, Refused> {
         let no_server = Refused {
             reason: Reason::NoServer,
             outcome: None,
@@ -283,22 +296,24 @@ impl Upstream {
         };
         let mut deadline = None;
         loop {
-            if let Some(lease) = self.try_reserve(tried) {
+            if let Some(lease) = self.try_reserve(tried, wanted) {
                 return Ok(lease);
             }
             if !self.is_worth_waiting(tried) {
                 self.metrics.no_server.inc();
                 return Err(no_server);
             }
+            // Who was woken and found the place taken again is the next one all the same.
+            let is_next = deadline.is_some();
             let until = *deadline.get_or_insert(rt::now() + self.queue.timeout);
-            self.wait(until).await.map_err(|reason| Refused {
+            self.wait(until, is_next).await.map_err(|reason| Refused {
                 reason,
                 ..no_server
             })?;
         }
     }
 
-    fn try_reserve(self: &Rc<Self>, tried: &mut Tried) -> Option<Lease> {
+    fn try_reserve(self: &Rc<Self>, tried: &mut Tried, wanted: Wanted) -> Option<Lease> {
         let now = rt::now();
         let view = Servers {
             servers: &self.servers,
@@ -318,22 +333,25 @@ impl Upstream {
                     continue;
                 }
             }
-            return Some(self.reserve_at(index, server, probe, now));
+            return Some(self.reserve_at((index, server), probe, wanted, now));
         }
     }
 
     fn reserve_at(
         self: &Rc<Self>,
-        index: usize,
-        server: &Server,
+        (index, server): (usize, &Server),
         probe: bool,
+        wanted: Wanted,
         now: Instant,
     ) -> Lease {
         let mut pool = server.pool.borrow_mut();
+        if wanted == Wanted::Fresh {
+            pool.make_room();
+        }
         let connector = &server.connector;
         let addr = connector.next();
-        let wanted = |kept: &Kept| addr.is_none() || kept.addr == addr;
-        let (mut reused, mut stale) = pool.take(now, wanted, |kept| kept.is_stale(connector));
+        let suits = |kept: &Kept| wanted == Wanted::Any && (addr.is_none() || kept.addr == addr);
+        let (mut reused, mut stale) = pool.take(now, suits, |kept| kept.is_stale(connector));
         if reused.is_none() && !pool.may_open() {
             let more;
             (reused, more) = pool.take(now, |_| true, |kept| kept.is_stale(connector));
@@ -363,6 +381,17 @@ impl Upstream {
         }
     }
 
+    /// Whether there is a server besides those tried that could be asked, be it after a wait.
+    #[must_use]
+    pub fn has_other(&self, tried: &Tried) -> bool {
+        let now = rt::now();
+        self.servers.iter().enumerate().any(|(index, server)| {
+            server.params.weight > 0
+                && !tried.contains(index)
+                && server.failures().admission(now) != Admission::Shut
+        })
+    }
+
     /// Whether a server that was not tried is merely busy.
     fn is_worth_waiting(&self, tried: &Tried) -> bool {
         let now = rt::now();
@@ -374,7 +403,7 @@ impl Upstream {
         })
     }
 
-    async fn wait(&self, until: Instant) -> Result<(), Reason> {
+    async fn wait(&self, until: Instant, is_next: bool) -> Result<(), Reason> {
         let left = until - rt::now();
         if left.is_zero() {
             self.metrics.queue_timeouts.inc();
@@ -388,12 +417,19 @@ impl Upstream {
                 self.metrics.queue_full.inc();
                 return Err(Reason::QueueFull);
             }
-            waiting.push_back(sender);
+            if is_next {
+                waiting.push_front(sender);
+            } else {
+                waiting.push_back(sender);
+            }
         }
-        self.metrics.waiting.inc();
-        let outcome = rt::timeout(left, receiver).await;
-        self.metrics.waiting.dec();
-        if outcome.is_err() {
+        let _held = self.metrics.waiting.hold();
+        let mut turn = Turn {
+            upstream: self,
+            receiver,
+        };
+        let called = poll_fn(|cx| Pin::new(&mut turn.receiver).poll(cx));
+        if rt::timeout(left, called).await.is_err() {
             self.metrics.queue_timeouts.inc();
             return Err(Reason::QueueTimeout);
         }
@@ -438,6 +474,21 @@ impl Upstream {
             }
         })
         .detach();
+    }
+}
+
+/// A request in the queue. If it leaves without having heard that its turn has come, the next one
+/// gets the turn.
+struct Turn<'a> {
+    upstream: &'a Upstream,
+    receiver: OneReceiver<()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.receiver.try_take().is_some() {
+            self.upstream.wake_one();
+        }
     }
 }
 

@@ -89,6 +89,13 @@ impl<T> Pool<T> {
         self.busy.saturating_add(idle) < self.params.max
     }
 
+    /// Lets the coldest idle connection go if no other one may be opened beside it.
+    pub fn make_room(&mut self) {
+        if !self.may_open() && !self.idle.is_empty() {
+            self.idle.remove(0);
+        }
+    }
+
     /// Counts a connection that is being opened; it is busy until `give_back` or `gone`.
     pub const fn open(&mut self, now: Instant) -> History {
         self.busy += 1;
