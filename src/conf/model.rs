@@ -85,14 +85,11 @@ pub enum AcceptMode {
 /// `worker.sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Sandbox {
-    /// The same as [`Sandbox::Basic`]: the change of user, `no_new_privs` and the loss of all
-    /// capabilities are never left out.
+    /// Nothing but the change of user.
     Off,
     /// `no_new_privs`, no capability.
-    Basic,
-    /// Besides, no files (Landlock) and only the system calls that a proxy needs (seccomp).
     #[default]
-    Strict,
+    Basic,
 }
 
 /// `[worker]`.
@@ -131,7 +128,7 @@ impl Default for Worker {
             accept: AcceptMode::Reuseport,
             buffer_size: 16 << 10,
             buffer_pool_max: 256 << 20,
-            sandbox: Sandbox::Strict,
+            sandbox: Sandbox::Basic,
             core_dumps: false,
         }
     }
