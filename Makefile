@@ -18,7 +18,7 @@ tools:
 	tests/install-tools.sh
 
 test: tools
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --all
