@@ -296,6 +296,27 @@ fn requests_are_counted_exactly_by_class_route_and_server() {
 }
 
 #[test]
+fn an_answer_that_a_route_is_there_to_give_is_no_failure() {
+    let proxy = Proxyd::start(
+        "[[listener]]\nname = \"web\"\nbind = \"127.0.0.1:0\"\n[[route]]\npath = \"/ok\"\nrespond = 200\n[[route]]\npath = \"/old\"\nredirect = { to = \"https://a.test/\" }\n[[route]]\npath = \"/closed\"\nrespond = 503\n",
+    );
+    for (path, status) in [("/ok", 200), ("/old", 308), ("/closed", 503)] {
+        let response = proxy.get("a.test", path);
+        assert_eq!(response.status, status, "{path}");
+    }
+    let failures = "proxyd_listener_request_failures_total";
+    let metrics = eventually("the failure is counted", PATIENCE, || {
+        let metrics = proxy.metrics();
+        (metrics.sum(failures, &[]) > 0.5).then_some(metrics)
+    });
+    assert!((metrics.sum(failures, &[]) - 1.0).abs() < 0.1);
+    assert!((metrics.sum(failures, &["route.respond"]) - 1.0).abs() < 0.1);
+    eventually("tasks of the worker", PATIENCE, || {
+        (proxy.metrics().sum("proxyd_worker_tasks", &[]) > 0.5).then_some(())
+    });
+}
+
+#[test]
 fn counters_never_go_back() {
     let server = good_and_bad();
     let proxy = Setup::new()

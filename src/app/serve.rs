@@ -344,6 +344,7 @@ pub fn publish_once(house: &House, metrics: &WorkerMetrics) {
         .buffer_bytes
         .set((buffers.in_use + buffers.spare) as u64);
     metrics.retry_bytes.set(house.shared.kept.in_use());
+    metrics.tasks.set(rt::tasks() as u64);
     crate::log::tick();
     let hits = &house.shared.limits.hits;
     hits.add(Limit::BufferPool, crate::io::buf::take_refused());

@@ -162,6 +162,15 @@ fn ended_by(reason: Reason) -> EndedBy {
     }
 }
 
+/// An answer that a route is there to give is none, unless it says itself that it is one.
+const fn is_failure(reason: Reason, status: u16) -> bool {
+    match reason {
+        Reason::Ok => false,
+        Reason::RouteRespond | Reason::RouteRedirect => status >= 400,
+        _ => true,
+    }
+}
+
 fn count(exchange: &Exchange) {
     let seen = &exchange.seen;
     let class = Class::of(seen.status);
@@ -169,7 +178,8 @@ fn count(exchange: &Exchange) {
     let listener = &exchange.service.metrics;
     listener.requests.inc(class);
     listener.duration.observe(duration);
-    if seen.reason != Reason::Ok {
+    let failed = is_failure(seen.reason, seen.status);
+    if failed {
         listener.reasons.inc(seen.reason);
     }
     if let Some(limit) = Limit::of(seen.reason) {
@@ -184,7 +194,7 @@ fn count(exchange: &Exchange) {
         }
         metrics.received.add(seen.received);
         metrics.sent.add(seen.sent);
-        if seen.reason != Reason::Ok {
+        if failed {
             metrics.reasons.inc(seen.reason);
         }
     }

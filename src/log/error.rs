@@ -19,6 +19,8 @@ const LINE_MAX: usize = 4096;
 /// What a message may take of it.
 const MESSAGE_MAX: Cap = Cap(LINE_MAX - 512);
 const TARGET_MAX: Cap = Cap(120);
+/// What the master is called; children have other names.
+const MASTER: &str = "proxyd";
 
 /// Starts the error log of this process, or goes on with other parameters and another output.
 /// Children inherit it by fork.
@@ -122,7 +124,7 @@ impl ErrorLog {
             dialect: sink.dialect(&params.output),
             colour: params.output == Output::Stderr && sink.is_terminal(),
             sink,
-            process: "proxyd".to_owned(),
+            process: MASTER.to_owned(),
             repeats: Repeats::default(),
             dates: calendar::Cache::default(),
             buffer: Vec::with_capacity(LINE_MAX),
@@ -134,7 +136,19 @@ impl ErrorLog {
         let (now, wall) = at;
         self.summarise(now, wall);
         if self.repeats.writes(level, target, message, now) {
-            self.put(level, target, message, wall);
+            self.put_lines(level, target, message, wall);
+        }
+    }
+
+    /// What the master says over several lines, such as the findings about a configuration, stays
+    /// readable in a text log. In other processes a line break may come from a client: it is
+    /// escaped.
+    fn put_lines(&mut self, level: Level, target: &str, message: &str, wall: Duration) {
+        if self.format == Format::Json || self.process != MASTER {
+            return self.put(level, target, message, wall);
+        }
+        for line in message.lines().filter(|line| !line.trim().is_empty()) {
+            self.put(level, target, line, wall);
         }
     }
 
@@ -300,6 +314,18 @@ mod tests {
             content(&mut file),
             "2023-11-14T22:13:20.123Z warn  worker 0: net::tls: no \"x\"\\x0a\\xc3\\xa9\n\
              2023-11-14T22:13:20.123Z error worker 0: gone\n"
+        );
+    }
+
+    #[test]
+    fn what_the_master_says_over_several_lines_stays_readable() {
+        let (mut file, mut log) = log(&Params::default());
+        let text = "failed: error: a\n --> f:1:1\n\n  |\n";
+        log.write(Level::Error, "proxyd::m", text, (NOW, WALL));
+        let start = "2023-11-14T22:13:20.123Z error proxyd: m: ";
+        assert_eq!(
+            content(&mut file),
+            format!("{start}failed: error: a\n{start} --> f:1:1\n{start}  |\n")
         );
     }
 

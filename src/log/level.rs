@@ -2,8 +2,9 @@
 
 use log::LevelFilter;
 
-/// Parts outside this program say no more than this, unless they are named.
-const STRANGERS: LevelFilter = LevelFilter::Warn;
+/// Parts outside this program say no more than this, unless they are named: what a client sends
+/// makes libraries warn, and nobody can do anything about it here.
+const STRANGERS: LevelFilter = LevelFilter::Error;
 const OWN: &str = "proxyd";
 
 /// The levels of `[log]`.
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn strangers_are_quiet_unless_named() {
-        assert_eq!(levels(&[]).of("hyper::proto"), Warn);
+        assert_eq!(levels(&[]).of("hyper::proto"), Error);
         assert_eq!(levels(&[("hyper", Debug)]).of("hyper::proto"), Debug);
         assert_eq!(Levels::new(Off, &[]).of("hyper"), Off);
         assert_eq!(levels(&[]).most(), Info);

@@ -176,7 +176,7 @@ catalog! {
     LISTENER_CONNECTIONS_ACTIVE = gauge("proxyd_listener_connections_active", L, "Client connections that are open.");
     LISTENER_REFUSED = sparse::<Reason>("proxyd_listener_connections_refused_total", LR, "Connections closed or reset without a response, by reason code.");
     LISTENER_REQUESTS = each::<Class>("proxyd_listener_requests_total", LC, "Requests ended, by status class; none: without a response head.");
-    LISTENER_REASONS = sparse::<Reason>("proxyd_listener_request_failures_total", LR, "Requests that proxyd answered itself, refused or broke, by reason code; zeros are not shown.");
+    LISTENER_REASONS = sparse::<Reason>("proxyd_listener_request_failures_total", LR, "Requests that proxyd answered with an error, refused or broke, by reason code; zeros are not shown.");
     LISTENER_DURATION = histogram("proxyd_listener_request_duration_seconds", L, "From the first byte of a request to the last byte of its response.");
     LISTENER_RECEIVED = counter("proxyd_listener_received_bytes_total", L, "Bytes read from clients, without TLS.");
     LISTENER_SENT = counter("proxyd_listener_sent_bytes_total", L, "Bytes written to clients, without TLS.");
@@ -185,7 +185,7 @@ catalog! {
     LISTENER_HANDSHAKE_DURATION = histogram("proxyd_listener_tls_handshake_duration_seconds", L, "From the accepted connection to the end of its TLS handshake.");
     // routes
     ROUTE_REQUESTS = each::<Class>("proxyd_route_requests_total", &["route", "class"], "Requests ended, by status class; none: without a response head.");
-    ROUTE_REASONS = sparse::<Reason>("proxyd_route_request_failures_total", &["route", "reason"], "Requests that proxyd answered itself, refused or broke, by reason code; zeros are not shown.");
+    ROUTE_REASONS = sparse::<Reason>("proxyd_route_request_failures_total", &["route", "reason"], "Requests that proxyd answered with an error, refused or broke, by reason code; zeros are not shown.");
     ROUTE_DURATION = histogram("proxyd_route_request_duration_seconds", R, "From the first byte of a request to the last byte of its response.");
     ROUTE_FIRST_BYTE = histogram("proxyd_route_first_byte_seconds", R, "From the end of a request's head to the first byte of the response.");
     ROUTE_RECEIVED = counter("proxyd_route_received_bytes_total", R, "Bytes of requests.");

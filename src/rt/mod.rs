@@ -296,6 +296,12 @@ pub fn panics() -> u64 {
     context::with(|inner| inner.exec.panics()).unwrap_or(0)
 }
 
+/// Tasks of this thread's loop.
+#[must_use]
+pub fn tasks() -> usize {
+    context::with(|inner| inner.exec.tasks()).unwrap_or(0)
+}
+
 /// A number that nobody can guess; in a simulation one of its seed.
 #[must_use]
 pub fn random() -> u64 {
