@@ -102,7 +102,7 @@ fn a_port_in_use_is_an_error_with_words() {
     let log = proxy.log();
     assert!(
         log.contains(&taken.local_addr().unwrap().port().to_string())
-            && log.contains("holds this port"),
+            && log.contains("in use"),
         "{log}"
     );
 }

@@ -136,7 +136,7 @@ fn a_start_that_fails_says_why() {
     let taken = format!("listen web={}\n", busy.local_addr().unwrap());
     for (config, wanted) in [
         ("listen\n".to_owned(), "start failed: line 1: no value"),
-        (taken, "another process holds this port"),
+        (taken, "the port is in use by another process"),
         (
             format!("{WEB}fail_bound x\n"),
             "not content with its sockets",
@@ -175,7 +175,7 @@ fn a_second_master_is_refused() {
     assert!(text.contains(&wanted), "{text}");
     let addr = stage.addr("web");
     let log = failing(&format!("listen web={addr}\n"));
-    assert!(log.contains("another process holds this port"), "{log}");
+    assert!(log.contains("the port is in use by another process"), "{log}");
     assert!(stage.path("proxyd.pid").exists());
     assert!(stage.who().starts_with("gen 1"));
 }
