@@ -101,8 +101,7 @@ fn a_port_in_use_is_an_error_with_words() {
     assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(1));
     let log = proxy.log();
     assert!(
-        log.contains(&taken.local_addr().unwrap().port().to_string())
-            && log.contains("in use"),
+        log.contains(&taken.local_addr().unwrap().port().to_string()) && log.contains("in use"),
         "{log}"
     );
 }

@@ -66,7 +66,7 @@ fn segments(path: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+    use LevelFilter::{Debug, Error, Info, Off, Trace};
 
     fn levels(parts: &[(&str, LevelFilter)]) -> Levels {
         let parts: Vec<_> = parts.iter().map(|(n, l)| ((*n).to_owned(), *l)).collect();

@@ -175,7 +175,10 @@ fn a_second_master_is_refused() {
     assert!(text.contains(&wanted), "{text}");
     let addr = stage.addr("web");
     let log = failing(&format!("listen web={addr}\n"));
-    assert!(log.contains("the port is in use by another process"), "{log}");
+    assert!(
+        log.contains("the port is in use by another process"),
+        "{log}"
+    );
     assert!(stage.path("proxyd.pid").exists());
     assert!(stage.who().starts_with("gen 1"));
 }

@@ -8,6 +8,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::large_futures,
+    clippy::print_stderr,
+    clippy::excessive_nesting,
     reason = "test code"
 )]
 

@@ -273,15 +273,6 @@ impl Client {
         Self::from_opts(&ConnectOpts::default()).await
     }
 
-    /// A client with another address.
-    pub async fn from(source: IpAddr) -> Self {
-        let opts = ConnectOpts {
-            source: Some(source),
-            ..ConnectOpts::default()
-        };
-        Self::from_opts(&opts).await
-    }
-
     async fn from_opts(opts: &ConnectOpts) -> Self {
         let front: SocketAddr = FRONT.parse().unwrap();
         Self(Peer::new(TcpStream::connect(front, opts).await.unwrap()))
