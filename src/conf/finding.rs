@@ -154,9 +154,14 @@ impl Findings {
         self.0.iter().any(|f| f.severity() == Severity::Error)
     }
 
-    /// All of them by file, position and code, each once.
+    /// All of them by file, position and code, each once. Where a variable is not set, nothing
+    /// else can be said about the value.
     #[must_use]
     pub fn into_sorted(mut self) -> Vec<Finding> {
+        let unset = |f: &&Finding| f.code == Code::Environment;
+        let unset: Vec<Place> = self.0.iter().filter(unset).map(|f| f.place).collect();
+        self.0
+            .retain(|f| f.code == Code::Environment || !unset.contains(&f.place));
         self.0
             .sort_by(|a, b| (a.place, a.code, &a.message).cmp(&(b.place, b.code, &b.message)));
         self.0.dedup();
@@ -167,6 +172,18 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unset_variable_is_the_only_finding_about_its_value() {
+        let mut all = Findings::default();
+        let place = Place::new(0, 9..10);
+        all.push(Finding::new(Code::WrongType, place, "not a name"));
+        all.push(Finding::new(Code::Environment, place, "not set"));
+        all.push(Finding::new(Code::WrongType, Place::new(0, 1..2), "other"));
+        let sorted = all.into_sorted();
+        let texts: Vec<&str> = sorted.iter().map(|f| f.message.as_str()).collect();
+        assert_eq!(texts, ["other", "not set"]);
+    }
 
     #[test]
     fn findings_come_in_the_order_of_the_file_and_once() {

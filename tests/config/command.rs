@@ -29,6 +29,17 @@ const GOOD: &str =
     "[[listener]]\nbind = \"127.0.0.1:18080\"\n[[route]]\nto = [\"10.0.0.1:80\", \"a.b:81\"]\n";
 
 #[test]
+fn many_listeners_fit_on_one_screen() {
+    let mut text = "[[route]]\nto = \"10.0.0.1:80\"\n".to_owned();
+    for port in 18100..18120 {
+        text.push_str(&format!("[[listener]]\nbind = \"127.0.0.1:{port}\"\n"));
+    }
+    let dir = folder(&text);
+    let output = out(&proxyd(dir.path(), &["-c", "p.toml", "-t"]));
+    assert!(output.contains("127.0.0.1:18107 and 12 more\n"), "{output}");
+}
+
+#[test]
 fn a_good_file_is_summed_up_and_the_exit_code_is_0() {
     let dir = folder(GOOD);
     let output = proxyd(dir.path(), &["-c", "p.toml", "-t", "--strict"]);

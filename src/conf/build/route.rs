@@ -107,29 +107,24 @@ impl<'t> Builder<'t> {
         upstreams: &[Part<'t, UpstreamParams>],
     ) -> Vec<Part<'t, RouteParams>> {
         let mut groups: Vec<(Settings, Vec<String>)> = Vec::new();
+        // Once for a route, not once for every listener: a file may have many of all three.
+        let timeouts = upstream_timeouts(&base.action, upstreams);
         let wanted = &base.matcher.listeners;
         for listener in listeners {
             let name = &listener.value.http.name;
             if !wanted.is_empty() && !wanted.contains(name) {
                 continue;
             }
-            let merged = merged(
-                root,
-                View::new(listener.table),
-                table,
-                &base.action,
-                upstreams,
-            );
+            let merged = merged(root, View::new(listener.table), table, &timeouts);
             match groups.iter_mut().find(|(s, _)| *s == merged) {
                 Some((_, names)) => names.push(name.clone()),
                 None => groups.push((merged, vec![name.clone()])),
             }
         }
         if groups.len() <= 1 {
-            let settings = groups.pop().map_or_else(
-                || merged(root, View::none(), table, &base.action, upstreams),
-                |(s, _)| s,
-            );
+            let settings = groups
+                .pop()
+                .map_or_else(|| merged(root, View::none(), table, &timeouts), |(s, _)| s);
             return vec![part(table, apply(base, settings))];
         }
         groups
@@ -467,13 +462,7 @@ fn apply(base: RouteParams, settings: Settings) -> RouteParams {
 }
 
 /// The settings of a route on one listener.
-fn merged(
-    root: View<'_>,
-    listener: View<'_>,
-    table: &Table,
-    action: &Action,
-    upstreams: &[Part<'_, UpstreamParams>],
-) -> Settings {
+fn merged(root: View<'_>, listener: View<'_>, table: &Table, upstreams: &[View<'_>]) -> Settings {
     let defaults = root.sub("defaults");
     let route = View::new(table);
     let mut to = Settings {
@@ -486,7 +475,7 @@ fn merged(
     };
     settings::timeouts(defaults.sub("timeouts"), &mut to.timeouts);
     settings::exchange_timeouts(listener.sub("timeouts"), &mut to.timeouts);
-    upstream_timeouts(action, upstreams, &mut to.timeouts);
+    longest_timeouts(upstreams, &mut to.timeouts);
     settings::timeouts(route.sub("timeouts"), &mut to.timeouts);
     let mut first = true;
     for level in [defaults, listener, route] {
@@ -505,16 +494,20 @@ fn merged(
     to
 }
 
-/// What the upstreams of a route say about deadlines; the longest of several counts.
-fn upstream_timeouts(action: &Action, upstreams: &[Part<'_, UpstreamParams>], to: &mut Timeouts) {
+/// What the upstreams of a route say about deadlines.
+fn upstream_timeouts<'t>(action: &Action, upstreams: &[Part<'t, UpstreamParams>]) -> Vec<View<'t>> {
     let Action::Forward(targets) = action else {
-        return;
+        return Vec::new();
     };
-    let views: Vec<View<'_>> = upstreams
+    upstreams
         .iter()
         .filter(|u| !u.derived && targets.iter().any(|t| t.upstream == u.value.name))
         .map(|u| View::new(u.table).sub("timeouts"))
-        .collect();
+        .collect()
+}
+
+/// The longest of several deadlines counts.
+fn longest_timeouts(views: &[View<'_>], to: &mut Timeouts) {
     let longest = |key: &str| views.iter().filter_map(|v| v.duration(key)).max();
     to.connect = longest("connect").unwrap_or(to.connect);
     to.tls = longest("tls").unwrap_or(to.tls);

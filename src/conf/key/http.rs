@@ -456,7 +456,7 @@ pub(super) static LISTENER: Section = Section {
             "max_connections_per_ip",
             COUNT,
             "512",
-            "Connections of one client address; 0 is off. Trusted proxies are not counted.",
+            "Connections of one client address to one worker; 0 is off. Trusted proxies are not counted.",
         ),
         key(
             "default_host",

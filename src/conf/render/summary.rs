@@ -8,6 +8,9 @@ use crate::conf::model::{Listener, Model, Sandbox};
 use crate::http::params::{HostPattern, Matcher};
 use crate::upstream::params::ServerAddress;
 
+/// One screen has room for so many listeners.
+const LISTENERS_MAX: usize = 8;
+
 /// The summary of a usable configuration; empty for one that is not.
 #[must_use]
 pub fn summary(loaded: &Loaded) -> String {
@@ -21,7 +24,12 @@ pub fn summary(loaded: &Loaded) -> String {
         plural(loaded.sources.len(), "file"),
         plural(warnings, "warning")
     );
-    let listeners: Vec<String> = model.listeners.iter().map(listener).collect();
+    let mut listeners: Vec<String> = model.listeners.iter().map(listener).collect();
+    let more = listeners.len().saturating_sub(LISTENERS_MAX);
+    if more > 0 {
+        listeners.truncate(LISTENERS_MAX);
+        listeners.push(format!("and {more} more"));
+    }
     line(
         &mut out,
         model.listeners.len(),
