@@ -77,6 +77,8 @@ fn workers_and_admin_hold_no_privilege() {
             .unwrap();
         assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
     }
+    // the default sandbox: a filter of system calls is in force
+    assert_eq!(status_line(proxy.worker(), "Seccomp"), "2");
     assert_eq!(
         status_line(proxy.pid(), "Threads"),
         "1",
@@ -757,6 +759,38 @@ fn the_others_serve_while_a_worker_is_replaced() {
     );
     eventually("two workers", PATIENCE, || {
         (proxy.workers().len() == 2).then_some(())
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_waits_for_its_restart() {
+    let text = format!("[watchdog]\nrestart_delay = \"2s\"\n{}", answers("x"));
+    let proxy = Setup::new()
+        .worker("count = 2\naccept = \"reuseport\"")
+        .start(&text);
+    let first = || {
+        let workers = proxy.workers();
+        let found = workers.iter().find(|(_, t)| t.contains("worker 0"));
+        found.map(|(pid, _)| *pid)
+    };
+    let killed = eventually("worker 0", PATIENCE, first);
+    signal(killed, "KILL");
+    let again = eventually("worker 0 again", PATIENCE, || {
+        first().filter(|pid| *pid != killed)
+    });
+    proxy.wait_log("started again now");
+    signal(again, "KILL");
+    proxy.wait_log("started again in 2s");
+    for _ in 0..40 {
+        let mut client = Client::connect(proxy.web());
+        client.patience(ms(800));
+        client.try_get("a", "/").unwrap().expect(200);
+    }
+    let back = eventually("worker 0 after its delay", PATIENCE, first);
+    eventually("it is served again", PATIENCE, || {
+        proxy.get("a", "/").expect(200);
+        let descriptors = std::fs::read_dir(format!("/proc/{back}/fd")).unwrap();
+        (descriptors.count() > 0).then_some(())
     });
 }
 

@@ -85,11 +85,14 @@ pub enum AcceptMode {
 /// `worker.sandbox`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Sandbox {
-    /// Nothing but the change of user.
+    /// The same as [`Sandbox::Basic`]: the change of user, `no_new_privs` and the loss of all
+    /// capabilities are never left out.
     Off,
     /// `no_new_privs`, no capability.
-    #[default]
     Basic,
+    /// Besides, no files (Landlock) and only the system calls that a proxy needs (seccomp).
+    #[default]
+    Strict,
 }
 
 /// `[worker]`.
@@ -128,7 +131,7 @@ impl Default for Worker {
             accept: AcceptMode::Reuseport,
             buffer_size: 16 << 10,
             buffer_pool_max: 256 << 20,
-            sandbox: Sandbox::Basic,
+            sandbox: Sandbox::Strict,
             core_dumps: false,
         }
     }

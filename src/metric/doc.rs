@@ -1,5 +1,5 @@
 //! `docs/metrics.md` and `docs/reasons.md` from the code, so that the pages cannot lie. A test
-//! compares; run it with `PROXYD_WRITE_DOCS=1` to write the pages afresh.
+//! compares; run it with `UPDATE=1` to write the pages afresh.
 
 use super::catalog::{self, Desc, Kind};
 use super::label::{Handshake, Label, Limit};
@@ -100,13 +100,13 @@ mod tests {
 
     fn compare(path: &str, text: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        if std::env::var_os("PROXYD_WRITE_DOCS").is_some() {
+        if std::env::var_os("UPDATE").is_some() {
             std::fs::write(&path, text).unwrap();
         }
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == text,
-            "{} is not what the code says: run this test with PROXYD_WRITE_DOCS=1",
+            "{} is not what the code says: run this test with UPDATE=1",
             path.display()
         );
     }

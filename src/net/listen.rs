@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Connections that are refused by closing them, for each pause, when descriptors ran out.
 const REFUSE_BATCH: u32 = 16;
 
+/// Batches that are still accepted when the drain starts.
+const LAST_BATCHES: u32 = 512;
+
 /// A listening socket of any kind.
 pub enum Listener {
     /// TCP.
@@ -200,8 +203,8 @@ pub struct Options {
 }
 
 /// Accepts connections and gives each to `connected`, with the address of the peer (TCP) and its
-/// place under the limit, until the drain starts; then the listener is closed. `noted` is told
-/// what is worth counting.
+/// place under the limit, until the drain starts; then what waits already is accepted, because
+/// closing could reset it, and the listener is closed. `noted` is told what is worth counting.
 pub async fn accept_loop(
     listener: Listener,
     mut opts: Options,
@@ -226,9 +229,23 @@ pub async fn accept_loop(
             poll_batch(&listener, &opts, cx, &mut connected, &mut noted).map(Some)
         });
         match next.await {
-            None => return,
+            None => break,
             Some(Batch::Full) => rt::yield_now().await,
             Some(Batch::Broken) => pause.set_after(PAUSE),
+        }
+    }
+    // A turn of the loop, so that it has heard of everything that waits.
+    rt::sleep(Duration::from_millis(1)).await;
+    for _ in 0..LAST_BATCHES {
+        if opts.gate.is_paused() {
+            return;
+        }
+        let batch = std::future::poll_fn(|cx| {
+            Poll::Ready(poll_batch(&listener, &opts, cx, &mut connected, &mut noted))
+        });
+        match batch.await {
+            Poll::Ready(Batch::Full) => rt::yield_now().await,
+            Poll::Ready(Batch::Broken) | Poll::Pending => return,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use crate::app::build::{self, House, Thread};
 use crate::app::plan::Plan;
 use crate::app::serve::{self, Leave};
-use crate::conf;
+use crate::conf::model::{Sandbox, Worker};
 use crate::io::buf;
 use crate::log::Sink;
 use crate::log::access::AccessLog;
@@ -19,7 +19,7 @@ use crate::process::proxyd::{open_log, reopen_error_log, workers};
 use crate::process::worker::{Command, Listening, LoopPort, ThreadContext, beat};
 use crate::rt::drain::{Signal, signal};
 use crate::rt::{self, Runtime};
-use crate::sys::{clock, entropy, limits, wall};
+use crate::sys::{clock, entropy, limits, sandbox, wall};
 use crate::upstream::balance::Place;
 
 /// Runs the loop.
@@ -62,6 +62,7 @@ pub fn run(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
         let entrances = Entrances::open(plan, sockets)?;
         start_chores(&house, plan.table.column(own), &metrics);
         let port = context.port.in_loop().map_err(|error| error.to_string())?;
+        confine(plan.model.worker.sandbox, &port);
         if !port.begin().await {
             return Ok(());
         }
@@ -78,6 +79,18 @@ pub fn run(plan: &Plan, mut context: ThreadContext) -> Result<(), String> {
         serve::flush_log(&house);
         Ok(())
     })
+}
+
+/// The sandbox, now that everything is open. What the kernel does not offer is told, not fatal.
+fn confine(sandbox: Sandbox, port: &LoopPort) {
+    if sandbox != Sandbox::Strict {
+        return;
+    }
+    match sandbox::restrict() {
+        Ok(enforced) if enforced.landlock && enforced.seccomp => {}
+        Ok(enforced) => port.warn(&format!("the sandbox is not whole: {enforced:?}")),
+        Err(error) => port.warn(&format!("there is no sandbox: {error}")),
+    }
 }
 
 fn runtime(metrics: &WorkerMetrics) -> Result<Runtime, String> {
@@ -185,7 +198,7 @@ impl Orders<'_> {
 
 /// Client connections of one event loop: as configured, or from the descriptor limit, less a
 /// reserve for connections to servers (http-rules §22).
-fn connection_limit(worker: &conf::model::Worker) -> usize {
+fn connection_limit(worker: &Worker) -> usize {
     let threads = worker.threads.max(1);
     match worker.max_connections {
         0 => {

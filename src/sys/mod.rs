@@ -12,6 +12,7 @@ pub mod notify;
 pub mod poll;
 pub mod privilege;
 pub mod process;
+pub mod sandbox;
 pub mod shm;
 pub mod signal;
 pub mod socket;

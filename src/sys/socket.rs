@@ -207,29 +207,33 @@ pub fn waiting(fd: &impl AsFd) -> io::Result<u32> {
     Ok(info.tcpi_unacked)
 }
 
-/// Spreads new connections of a port over the first `sockets` of those that share it, in the
-/// order in which they began to listen. The others get none any more.
+/// Spreads new connections of a port over some of the sockets that share it: `chosen` are their
+/// numbers in the order in which they began to listen. The others get none any more.
 ///
 /// # Errors
-/// When the kernel does not let us choose; it goes on by its own hash over all of them then.
-pub fn spread_over_first(fd: &impl AsFd, sockets: u32) -> io::Result<()> {
-    // Load a random number, divide by the count, and return the rest.
+/// When nothing is chosen, or the kernel does not let us choose; it goes on as before then.
+pub fn spread_over(fd: &impl AsFd, chosen: &[u32]) -> io::Result<()> {
+    // Load a random number, divide by the count, and return the number that the rest stands for.
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const MODULO: u16 = 0x94; // BPF_ALU | BPF_MOD | BPF_K
-    const RETURN: u16 = 0x16; // BPF_RET | BPF_A
+    const IF_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+    const RETURN_REST: u16 = 0x16; // BPF_RET | BPF_A
     // SKF_AD_OFF + SKF_AD_RANDOM: -0x1000 + 56.
     const RANDOM: u32 = (-0x1000_i32 + 56).cast_unsigned();
-    let step = |code, k| libc::sock_filter {
-        code,
-        jt: 0,
-        jf: 0,
-        k,
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let (Some(&last), Ok(count)) = (chosen.last(), u32::try_from(chosen.len())) else {
+        return Err(io::ErrorKind::InvalidInput.into());
     };
-    let program = [
-        step(LOAD_WORD, RANDOM),
-        step(MODULO, sockets.max(1)),
-        step(RETURN, 0),
-    ];
+    let mut program = vec![step(LOAD_WORD, 0, RANDOM), step(MODULO, 0, count)];
+    if (0_u32..).zip(chosen).all(|(rest, &number)| rest == number) {
+        program.push(step(RETURN_REST, 0, 0));
+    } else {
+        for (rest, &number) in (0_u32..).zip(chosen) {
+            program.extend([step(IF_EQUAL, 1, rest), step(RETURN, 0, number)]);
+        }
+        program.push(step(RETURN, 0, last));
+    }
     set_program(fd, &program)
 }
 
@@ -342,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn new_connections_go_only_to_the_first_sockets() {
+    fn new_connections_go_only_to_the_chosen_sockets() {
         let sockets: Vec<OwnedFd> = (0..3)
             .scan(0, |port_of_first, index| {
                 let fd = listen_tcp(
@@ -362,17 +366,26 @@ mod tests {
         let first = waiting_each();
         assert_eq!(first.iter().sum::<u32>(), 60);
         assert!(first[2] > 0);
-        spread_over_first(&sockets[0], 2).unwrap();
+        spread_over(&sockets[0], &[0, 1]).unwrap();
         let _after: Vec<_> = (0..60)
             .map(|_| TcpStream::connect(loopback(port)).unwrap())
             .collect();
         let second = waiting_each();
         assert_eq!(second[2], first[2]);
         assert!(second[0] > first[0] && second[1] > first[1]);
-        spread_over_first(&sockets[0], 3).unwrap();
+        spread_over(&sockets[0], &[0, 1, 2]).unwrap();
         let _grown: Vec<_> = (0..60)
             .map(|_| TcpStream::connect(loopback(port)).unwrap())
             .collect();
-        assert!(waiting_each()[2] > second[2]);
+        let third = waiting_each();
+        assert!(third[2] > second[2]);
+        spread_over(&sockets[0], &[0, 2]).unwrap();
+        let _gap: Vec<_> = (0..60)
+            .map(|_| TcpStream::connect(loopback(port)).unwrap())
+            .collect();
+        let fourth = waiting_each();
+        assert_eq!(fourth[1], third[1]);
+        assert!(fourth[0] > third[0] && fourth[2] > third[2]);
+        assert!(spread_over(&sockets[0], &[]).is_err());
     }
 }

@@ -48,7 +48,7 @@ fn a_good_file_is_summed_up_and_the_exit_code_is_0() {
     assert_eq!(
         out(&output),
         "p.toml: ok (1 file, 0 errors, 0 warnings)\n  1 listener    127.0.0.1:18080\n  1 route       on any host\n  \
-         1 upstream    2 servers (1 by DNS)\n  one worker per CPU, sandbox basic\n"
+         1 upstream    2 servers (1 by DNS)\n  one worker per CPU, sandbox strict\n"
     );
 }
 

@@ -525,12 +525,6 @@ fn safety_and_what_is_not_built_in() {
         (3, 19),
         "every client is a trusted proxy and can choose its address",
     );
-    with_rest(
-        "[worker]\nsandbox = \"strict\"",
-        "E0805",
-        (2, 11),
-        "sandbox `strict` is not built in yet",
-    );
 }
 
 #[test]

@@ -63,17 +63,7 @@ impl<'t> Builder<'t> {
         put(&mut to.core_dumps, view.flag("core_dumps"));
         match view.text("sandbox") {
             Some("off") => to.sandbox = Sandbox::Off,
-            Some("strict") => {
-                let place = view.node("sandbox").map(|n| n.place).unwrap_or_default();
-                self.report(
-                    Finding::new(
-                        Code::NotBuiltIn,
-                        place,
-                        "sandbox `strict` is not built in yet",
-                    )
-                    .help("write \"basic\": no new privileges, no capability"),
-                );
-            }
+            Some("basic") => to.sandbox = Sandbox::Basic,
             _ => {}
         }
     }

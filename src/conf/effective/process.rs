@@ -62,6 +62,7 @@ fn worker(model: &Model, out: &mut Out) {
     );
     out.size("buffer_pool_max", worker.buffer_pool_max);
     let sandbox = match worker.sandbox {
+        Sandbox::Strict => "strict",
         Sandbox::Basic => "basic",
         Sandbox::Off => "off",
     };

@@ -69,8 +69,8 @@ pub(super) static WORKER: Section = Section {
         key(
             "sandbox",
             Kind::Word(&["basic", "off", "strict"]),
-            "\"basic\"",
-            "`basic`: no new privileges and no capability. `off`: only the change of user. `strict` (filters for system calls and files) is not built in yet and refused.",
+            "\"strict\"",
+            "`strict`: no file can be opened any more (Landlock) and system calls that a proxy has no use for fail (seccomp), as far as the kernel knows these. `basic` and `off` leave that out; the change of user, no new privileges and no capability are never left out.",
         )
         .restart(),
         key("core_dumps", Kind::Bool, "false", "Allow core dumps of workers; they hold keys and traffic."),

@@ -52,6 +52,7 @@ pub fn summary(loaded: &Loaded) -> String {
         .map_or_else(String::new, |u| format!(", user {u}"));
     let sandbox = match model.worker.sandbox {
         Sandbox::Off => "off",
+        Sandbox::Strict => "strict",
         Sandbox::Basic => "basic",
     };
     out.push_str(&format!("  {workers}{user}, sandbox {sandbox}\n"));

@@ -116,6 +116,26 @@ fn a_drain_closes_the_listener() {
 }
 
 #[test]
+fn what_waits_when_the_drain_starts_is_accepted() {
+    let runtime = Runtime::new(Config::default()).unwrap();
+    runtime.block_on(async {
+        let it = start("127.0.0.1:0", 1000);
+        sleep(Duration::from_millis(1)).await;
+        // The loop of this thread does not run meanwhile: all of them wait in the queue.
+        let waiting: Vec<_> = (0..100)
+            .map(|_| std::net::TcpStream::connect(it.addr).unwrap())
+            .collect();
+        it.signal.start(Deadlines {
+            ordinary: Instant::FAR,
+            upgraded: Instant::FAR,
+        });
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(it.held.borrow().len(), waiting.len());
+        assert!(std::net::TcpStream::connect(it.addr).is_err());
+    });
+}
+
+#[test]
 fn real_listeners_of_both_kinds_are_taken_over_by_descriptor() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");

@@ -1,17 +1,18 @@
 //! Carrying out what the supervisor says: loading, forking, killing, telling.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::children::Child;
 use super::detach::Waiting;
 use super::held::{self, Claims, Held};
 use super::supervisor::{Action, ChildId, Event, Params, Role};
-use super::{Master, State, Status};
+use super::{LOG, Master, State, Status};
 use crate::base::unit::print_duration;
 use crate::process::pidfile::{self, PidFile};
 use crate::process::program::{Program, Refresh, Spec};
 use crate::process::worker::{self, Start};
-use crate::proto::control::Order;
+use crate::proto::control::{Drain, Order};
 use crate::sys::privilege::{self, Identity};
 use crate::sys::process::{self, Fork};
 use crate::sys::signal::Signal;
@@ -29,13 +30,21 @@ impl<P: Program> Master<P> {
                 generation,
             } => {
                 if let Err(text) = self.fork(child, role, generation) {
-                    log::error!("{role} of generation {generation} cannot be started: {text}");
+                    log::error!(target: LOG, "{role} of generation {generation} cannot be started: {text}");
                     return Some(Event::ForkFailed(child, text));
                 }
             }
-            Action::Terminate(child) => self.signal_child(child, Signal::Term),
+            Action::Terminate(child) => self.order(child, &Order::Drain(SOON)),
             Action::Kill(child) => self.signal_child(child, Signal::Kill),
-            Action::Serve(child) => self.order(child, &Order::Serve),
+            Action::Serve(child) => {
+                self.order(child, &Order::Serve);
+                if let Some(Child {
+                    role, generation, ..
+                }) = self.children.get(child)
+                {
+                    self.attendance(*role, *generation, true);
+                }
+            }
             Action::Drain(child, drain) => self.order(child, &Order::Drain(drain)),
             Action::Close(child, spread) => {
                 self.tell_closing(child);
@@ -53,18 +62,19 @@ impl<P: Program> Master<P> {
                 if let Role::Worker(index) = role {
                     self.counts.restarted(index);
                 }
+                self.attendance(role, generation, after == Duration::ZERO);
                 let when = if after == Duration::ZERO {
                     "now".to_owned()
                 } else {
                     format!("in {}", print_duration(after))
                 };
-                log::warn!("{role} of generation {generation}: {cause}; started again {when}");
+                log::warn!(target: LOG, "{role} of generation {generation}: {cause}; started again {when}");
             }
             Action::Alert { role, restarts } => self.alert(role, restarts),
             Action::Silent(child, silence) => {
                 if let Some(child) = self.children.get(child) {
                     let (role, pid, seconds) = (child.role, child.pid, silence.as_secs());
-                    log::error!("{role} (process {pid}) is silent for {seconds} s; killed");
+                    log::error!(target: LOG, "{role} (process {pid}) is silent for {seconds} s; killed");
                 }
             }
             Action::Stopping => {
@@ -103,6 +113,7 @@ impl<P: Program> Master<P> {
             identity,
             claims,
             was_live: false,
+            absent: BTreeSet::new(),
         };
         let prepared = self.prepare(&mut held).and_then(|()| {
             if is_first {
@@ -229,7 +240,7 @@ impl<P: Program> Master<P> {
         if let Some(child) = self.children.get(child)
             && let Err(error) = child.order(order, &[])
         {
-            log::debug!("{} does not take an order: {error}", child.role);
+            log::debug!(target: LOG, "{} does not take an order: {error}", child.role);
         }
     }
 
@@ -238,7 +249,7 @@ impl<P: Program> Master<P> {
             && let Role::Worker(0) = child.role
         {
             let number = child.generation;
-            log::warn!("generation {number} is over its bounds and closes its connections");
+            log::warn!(target: LOG, "generation {number} is over its bounds and closes its connections");
         }
     }
 
@@ -250,20 +261,41 @@ impl<P: Program> Master<P> {
         };
         held.was_live = true;
         for trouble in self.sockets.settle(&held.claims.all()) {
-            log::warn!("new connections are spread over all sockets: {trouble}");
+            log::warn!(target: LOG, "new connections are spread over all sockets: {trouble}");
         }
         for claim in [&held.claims.workers, &held.claims.admin] {
             for line in self.sockets.announce(claim) {
-                log::info!("{line}");
+                log::info!(target: LOG, "{line}");
             }
         }
         self.status.generation = generation;
     }
 
+    /// New connections pass over the sockets of a worker that is not there for a while.
+    fn attendance(&mut self, role: Role, generation: u64, present: bool) {
+        let (Role::Worker(index), true) = (role, generation == self.status.generation) else {
+            return;
+        };
+        let Some(held) = self.held.get_mut(&generation) else {
+            return;
+        };
+        let changed = if present {
+            held.absent.remove(&index)
+        } else {
+            held.absent.insert(index)
+        };
+        if changed {
+            let absent = held.absent_loops();
+            for trouble in self.sockets.spread(&held.claims.workers, &absent) {
+                log::debug!("connections wait for {role}: {trouble}");
+            }
+        }
+    }
+
     fn discard(&mut self, generation: u64) {
         if let Some(held) = self.held.remove(&generation) {
             if held.was_live {
-                log::info!("generation {generation} is gone");
+                log::info!(target: LOG, "generation {generation} is gone");
             } else {
                 for claim in held.claims.all() {
                     self.sockets.release(claim);
@@ -285,9 +317,9 @@ impl<P: Program> Master<P> {
             Ok(generation) => {
                 self.status.failure = None;
                 let workers = self.workers(generation);
-                log::info!("ready: generation {generation}, {workers} workers");
+                log::info!(target: LOG, "ready: generation {generation}, {workers} workers");
                 if generation > 1 {
-                    log::info!("generation {generation} is live");
+                    log::info!(target: LOG, "generation {generation} is live");
                 }
                 let line = format!("generation {generation}, {workers} workers");
                 self.manager.report(&State::Ready, &line, now);
@@ -298,12 +330,12 @@ impl<P: Program> Master<P> {
                 self.waiting.release(0, to_stderr);
             }
             Err(text) if self.status.generation == 0 => {
-                log::error!("start failed: {text}");
+                log::error!(target: LOG, "start failed: {text}");
                 self.status.failure = Some(text);
             }
             Err(text) => {
                 let serving = self.status.generation;
-                log::error!("reload failed: {text}");
+                log::error!(target: LOG, "reload failed: {text}");
                 let line = format!("reload failed; generation {serving} serves on");
                 self.manager.report(&State::Ready, &line, now);
                 self.status.failure = Some(text);
@@ -327,7 +359,7 @@ impl<P: Program> Master<P> {
         };
         let window = print_duration(watchdog.restart_window);
         let text = format!("{role} was started again {restarts} times within {window}");
-        log::error!("alert: {text}");
+        log::error!(target: LOG, "alert: {text}");
         let Some((program, arguments)) = watchdog.alert_exec.split_first() else {
             return;
         };
@@ -338,7 +370,7 @@ impl<P: Program> Master<P> {
             .spawn();
         // It is reaped like every child; nobody waits for it.
         if let Err(error) = spawned {
-            log::error!("alert_exec {program}: {error}");
+            log::error!(target: LOG, "alert_exec {program}: {error}");
         }
     }
 
@@ -346,12 +378,12 @@ impl<P: Program> Master<P> {
 
     pub(super) fn reopen_logs(&mut self) {
         for trouble in self.logs.reopen() {
-            log::error!("{trouble}");
+            log::error!(target: LOG, "{trouble}");
         }
         for (number, held) in &mut self.held {
             match self.logs.open(&held.spec.logs) {
                 Ok(files) => self.program.reopened(&mut held.plan, &files),
-                Err(text) => log::error!("generation {number}: {text}"),
+                Err(text) => log::error!(target: LOG, "generation {number}: {text}"),
             }
         }
         for (_, child) in self.children.iter() {
@@ -359,10 +391,10 @@ impl<P: Program> Master<P> {
             if !files.is_empty()
                 && let Err(error) = child.order(&Order::Reopen, &files)
             {
-                log::warn!("{} keeps its old logs: {error}", child.role);
+                log::warn!(target: LOG, "{} keeps its old logs: {error}", child.role);
             }
         }
-        log::info!("the logs are open anew");
+        log::info!(target: LOG, "the logs are open anew");
         self.status.reopened += 1;
         self.write_status();
     }
@@ -375,13 +407,13 @@ impl<P: Program> Master<P> {
         };
         let Refresh { updates, warnings } = self.program.refresh(&mut held.plan);
         for line in warnings {
-            log::warn!("{line}");
+            log::warn!(target: LOG, "{line}");
         }
         for update in updates {
             let content = match file::in_memory(c"update", &update) {
                 Ok(content) => content,
                 Err(error) => {
-                    log::error!("an update cannot be handed on: {error}");
+                    log::error!(target: LOG, "an update cannot be handed on: {error}");
                     continue;
                 }
             };
@@ -393,11 +425,19 @@ impl<P: Program> Master<P> {
         let of_it = |c: &Child| c.generation == generation && c.is_worker();
         for (_, child) in self.children.iter().filter(|(_, c)| of_it(c)) {
             if let Err(error) = child.order(&Order::Update, &[content.as_fd()]) {
-                log::warn!("{} does not take an update: {error}", child.role);
+                log::warn!(target: LOG, "{} does not take an update: {error}", child.role);
             }
         }
     }
 }
+
+/// How a helper leaves: with an answer to what it was asked, but without waiting for more. (A
+/// signal would end it in the middle of an answer.)
+const SOON: Drain = Drain {
+    ordinary: Some(Duration::from_secs(1)),
+    upgraded: Some(Duration::from_secs(1)),
+    stopping: true,
+};
 
 /// In the child: its own descriptors of everything that it serves. What is missing then is told
 /// by the child itself.
@@ -443,7 +483,7 @@ fn default_identity() -> Option<Identity> {
         .iter()
         .find_map(|user| Identity::look_up(user, None).ok());
     if found.is_none() {
-        log::warn!("there is no user proxyd or nobody: children stay root");
+        log::warn!(target: LOG, "there is no user proxyd or nobody: children stay root");
     }
     found
 }
@@ -456,7 +496,7 @@ fn identity(spec: &Spec) -> Result<Option<Identity>, String> {
     let group = spec.master.group.as_deref();
     let identity = Identity::look_up(user, group).map_err(|e| e.to_string())?;
     if !privilege::is_root() && !identity.is_current() {
-        log::warn!("not started as root: the user {user} is not taken on");
+        log::warn!(target: LOG, "not started as root: the user {user} is not taken on");
     }
     Ok(Some(identity))
 }

@@ -1,6 +1,7 @@
 //! What the master keeps of each generation while any of it runs: its configuration, its plan and
 //! its claims on sockets.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,6 +27,19 @@ pub struct Held<Plan> {
     pub claims: Claims,
     /// It served, or serves.
     pub was_live: bool,
+    /// Its workers that are to be started again, but not yet.
+    pub absent: BTreeSet<u32>,
+}
+
+impl<Plan> Held<Plan> {
+    /// The event loops of the absent workers.
+    #[must_use]
+    pub fn absent_loops(&self) -> Vec<usize> {
+        let threads = usize::try_from(self.spec.worker.threads.max(1)).unwrap_or(1);
+        let first = |&worker: &u32| usize::try_from(worker).unwrap_or(0) * threads;
+        let loops = |first: usize| first..first + threads;
+        self.absent.iter().map(first).flat_map(loops).collect()
+    }
 }
 
 /// The sockets of a generation by kind of process.

@@ -38,6 +38,9 @@ use logs::LogFiles;
 use sockets::Sockets;
 use supervisor::{ChildId, Event, Supervisor};
 
+/// What the lines of the master are filed under.
+const LOG: &str = "proxyd::process::master";
+
 /// How the master is started, beyond what the configuration says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -53,13 +56,13 @@ pub fn run<P: Program>(program: P, options: Options) -> u8 {
     let signals = match Signals::block() {
         Ok(signals) => signals,
         Err(error) => {
-            log::error!("cannot receive signals: {error}");
+            log::error!(target: LOG, "cannot receive signals: {error}");
             return 1;
         }
     };
     let inherited = manager.sockets();
     for trouble in manager.unusable() {
-        log::warn!("a handed-over descriptor is of no use: {trouble}");
+        log::warn!(target: LOG, "a handed-over descriptor is of no use: {trouble}");
     }
     let mut master = Master {
         program,
@@ -162,7 +165,7 @@ impl<P: Program> Master<P> {
                 return code;
             }
             if let Err(error) = self.wait(&mut events) {
-                log::error!("the master cannot wait for events: {error}");
+                log::error!(target: LOG, "the master cannot wait for events: {error}");
                 return 1;
             }
             for event in &events {
@@ -214,7 +217,7 @@ impl<P: Program> Master<P> {
                 Ok(Some(signal)) => self.take_signal(signal),
                 Ok(None) => return,
                 Err(error) => {
-                    log::error!("signals cannot be read: {error}");
+                    log::error!(target: LOG, "signals cannot be read: {error}");
                     return;
                 }
             }
@@ -225,17 +228,17 @@ impl<P: Program> Master<P> {
         match signal {
             Signal::Chld => self.reap(),
             Signal::Hup => {
-                log::info!("{}: reloading", signal.name());
+                log::info!(target: LOG, "{}: reloading", signal.name());
                 self.status.received += 1;
                 self.write_status();
                 self.happen(Event::Reload);
             }
             Signal::Term | Signal::Int => {
-                log::info!("{}: stopping", signal.name());
+                log::info!(target: LOG, "{}: stopping", signal.name());
                 self.happen(Event::Stop);
             }
             Signal::Quit => {
-                log::info!(
+                log::info!(target: LOG,
                     "{}: stopping when the last connection is over",
                     signal.name()
                 );
@@ -243,7 +246,7 @@ impl<P: Program> Master<P> {
             }
             Signal::Usr1 => self.reopen_logs(),
             Signal::Usr2 | Signal::Kill => {
-                log::warn!("{}: nothing to do", signal.name());
+                log::warn!(target: LOG, "{}: nothing to do", signal.name());
             }
         }
     }
@@ -277,10 +280,10 @@ impl<P: Program> Master<P> {
                 Heard::Report(Report::Ready) => self.happen(Event::Ready(id)),
                 Heard::Report(Report::Failed(text)) => self.happen(Event::Failed(id, text)),
                 Heard::Report(Report::Warning(text)) => {
-                    log::warn!("{role} of generation {generation}: {text}");
+                    log::warn!(target: LOG, "{role} of generation {generation}: {text}");
                 }
                 Heard::Nonsense => {
-                    log::error!("{role} of generation {generation} talks nonsense; killed");
+                    log::error!(target: LOG, "{role} of generation {generation} talks nonsense; killed");
                     self.signal(pid, Signal::Kill);
                 }
             }
@@ -289,7 +292,7 @@ impl<P: Program> Master<P> {
 
     fn signal(&self, pid: Pid, signal: Signal) {
         if let Err(error) = crate::sys::signal::send(pid, signal) {
-            log::error!("process {pid} cannot be sent {}: {error}", signal.name());
+            log::error!(target: LOG, "process {pid} cannot be sent {}: {error}", signal.name());
         }
     }
 
@@ -299,6 +302,7 @@ impl<P: Program> Master<P> {
         if now >= self.chores.beats {
             self.chores.beats = now + self.beats_interval();
             self.counts.beat(now);
+            crate::log::tick();
             self.look_at_beats();
         }
         if now >= self.chores.rare {
@@ -354,7 +358,7 @@ impl<P: Program> Master<P> {
         if let (Some(path), true) = (path, self.pid_file.is_some())
             && let Err(error) = self.status.write(path)
         {
-            log::warn!("status file {}: {error}", Status::path(path).display());
+            log::warn!(target: LOG, "status file {}: {error}", Status::path(path).display());
         }
     }
 
@@ -365,8 +369,9 @@ impl<P: Program> Master<P> {
             let _gone = std::fs::remove_file(Status::path(file.path()));
         }
         if code == 0 {
-            log::info!("stopped");
+            log::info!(target: LOG, "stopped");
         }
+        crate::log::tick();
         self.waiting.release(code, true);
     }
 }

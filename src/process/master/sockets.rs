@@ -40,9 +40,9 @@ struct Place {
     /// The file of a Unix socket that we made.
     file: Option<PathBuf>,
     sockets: Vec<OwnedFd>,
-    /// New connections go to so many of the first sockets; `None`: the kernel was never told,
-    /// and spreads them over all.
-    active: Option<usize>,
+    /// The sockets that get new connections; `None`: the kernel was never told, and spreads them
+    /// over all.
+    active: Option<Vec<usize>>,
     /// The line for the log was written.
     announced: bool,
 }
@@ -178,16 +178,24 @@ impl Sockets {
     pub fn settle(&mut self, claims: &[&Claim]) -> Vec<String> {
         self.places
             .retain(|key, _| claims.iter().any(|claim| claim.keys.contains(key)));
+        claims
+            .iter()
+            .flat_map(|claim| self.spread(claim, &[]))
+            .collect()
+    }
+
+    /// New connections go where the loops of the claim accept, except to the absent ones, whose
+    /// worker is not there for a while: nobody shall wait for it. Returns what cannot be spread
+    /// as wished, for the log.
+    pub fn spread(&mut self, claim: &Claim, absent: &[usize]) -> Vec<String> {
         let mut troubles = Vec::new();
-        for claim in claims {
-            for key in &claim.keys {
-                let target = claim.sockets_of(key);
-                if let Some(place) = self.places.get_mut(key)
-                    && is_sharable(key)
-                    && let Err(error) = place.spread(target)
-                {
-                    troubles.push(format!("listener {}: {error}", place.name));
-                }
+        for key in &claim.keys {
+            let count = claim.sockets_of(key);
+            if let Some(place) = self.places.get_mut(key)
+                && is_sharable(key)
+                && let Err(error) = place.spread(count, absent)
+            {
+                troubles.push(format!("listener {}: {error}", place.name));
             }
         }
         troubles
@@ -301,7 +309,7 @@ impl Place {
         if !is_new && before < target && self.active.is_none() {
             // Where the kernel does not let us choose, a connection may wait until the new
             // loops accept.
-            let _without = self.tell(before);
+            let _without = self.tell((0..before).collect());
         }
         while self.sockets.len() < target {
             let fd = match (&wanted.bind, &self.local) {
@@ -316,24 +324,32 @@ impl Place {
         Ok(self.sockets.len() - before)
     }
 
-    /// New connections go to the first `target` sockets.
-    fn spread(&mut self, target: usize) -> std::io::Result<()> {
-        let target = target.min(self.sockets.len());
-        let is_so = match self.active {
-            Some(active) => active == target,
+    /// New connections go to the first `count` sockets without those of absent loops.
+    fn spread(&mut self, count: usize, absent: &[usize]) -> std::io::Result<()> {
+        let first = 0..count.min(self.sockets.len());
+        let present = first.clone().filter(|number| !absent.contains(number));
+        let mut chosen: Vec<usize> = present.collect();
+        // One socket for all needs no choice, and with nobody there they may as well wait.
+        if chosen.is_empty() || count == 1 {
+            chosen = first.collect();
+        }
+        let is_so = match &self.active {
+            Some(active) => *active == chosen,
             // The kernel spreads over all by itself.
-            None => target == self.sockets.len(),
+            None => chosen.len() == self.sockets.len(),
         };
         if is_so {
             return Ok(());
         }
-        self.tell(target)
+        self.tell(chosen)
     }
 
-    fn tell(&mut self, target: usize) -> std::io::Result<()> {
+    fn tell(&mut self, chosen: Vec<usize>) -> std::io::Result<()> {
         if let Some(fd) = self.sockets.first() {
-            socket::spread_over_first(fd, u32::try_from(target).unwrap_or(u32::MAX))?;
-            self.active = Some(target);
+            let number = |&number: &usize| u32::try_from(number).unwrap_or(0);
+            let numbers: Vec<u32> = chosen.iter().map(number).collect();
+            socket::spread_over(fd, &numbers)?;
+            self.active = Some(chosen);
         }
         Ok(())
     }
@@ -556,6 +572,25 @@ mod tests {
         let second = sockets.claim(&wider, each(1)).unwrap();
         sockets.settle(&[&second]);
         assert_eq!(sockets.places.len(), 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_loop_that_is_not_there() {
+        let mut sockets = Sockets::new(Vec::new());
+        let claim = sockets.claim(&[at("web", "127.0.0.1:0")], each(3)).unwrap();
+        sockets.settle(&[&claim]);
+        assert!(sockets.spread(&claim, &[0]).is_empty());
+        let _held = connect(&sockets, &claim, 40);
+        let without = waiting(&sockets);
+        assert!(
+            without[0] == 0 && without[1] > 0 && without[2] > 0,
+            "{without:?}"
+        );
+        sockets.spread(&claim, &[]);
+        let _more = connect(&sockets, &claim, 40);
+        assert!(waiting(&sockets)[0] > 0, "it is back");
+        sockets.spread(&claim, &[0, 1, 2]);
+        let _others = connect(&sockets, &claim, 10);
     }
 
     #[test]

@@ -131,7 +131,7 @@ pub enum Action {
         /// With which configuration.
         generation: u64,
     },
-    /// Ask a child that does not drain to end.
+    /// Ask a helper to leave soon.
     Terminate(ChildId),
     /// End a child now.
     Kill(ChildId),
@@ -387,7 +387,7 @@ impl Supervisor {
 }
 
 /// How long an admin or demo process may take to end.
-const HELPER_GRACE: Duration = Duration::from_secs(2);
+const HELPER_GRACE: Duration = Duration::from_secs(5);
 
 /// What a worker is given beyond its own bounds, which it keeps by itself, before it is killed.
 const WORKER_GRACE: Duration = Duration::from_secs(2);

@@ -676,7 +676,7 @@ fn the_old_admin_process_stays_until_the_new_one_is_ready() {
     assert!(!world.alive[&old].told);
     let new = world.find(|k| k.role == Role::Admin && k.generation == 2)[0];
     assert_eq!(world.event(Event::Ready(new)), [Action::Terminate(old)]);
-    assert_eq!(world.pass(2 * S), [Action::Kill(old)]);
+    assert_eq!(world.pass(5 * S), [Action::Kill(old)]);
 }
 
 #[test]
