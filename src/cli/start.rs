@@ -30,7 +30,7 @@ pub(super) fn signal(config: &Path, word: Word) -> ExitCode {
         Ok(None) => {
             let name = config.display();
             out::error(&format!(
-                "proxyd: {name} has no `pid_file` in [master], so the running proxyd cannot be found\n"
+                "proxyd: {name} has no `pid_file` in [master], so the running proxyd cannot be found: add one and start proxyd again, or send HUP, TERM, QUIT or USR1 to the master yourself\n"
             ));
             return ExitCode::FAILURE;
         }

@@ -29,6 +29,16 @@ const GOOD: &str =
     "[[listener]]\nbind = \"127.0.0.1:18080\"\n[[route]]\nto = [\"10.0.0.1:80\", \"a.b:81\"]\n";
 
 #[test]
+fn without_a_pid_file_the_command_line_says_what_to_do() {
+    let dir = folder(GOOD);
+    let output = proxyd(dir.path(), &["-c", "p.toml", "-s", "reload"]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    assert!(text.contains("no `pid_file`"), "{text}");
+    assert!(text.contains("add one") && text.contains("HUP"), "{text}");
+}
+
+#[test]
 fn many_listeners_fit_on_one_screen() {
     let mut text = "[[route]]\nto = \"10.0.0.1:80\"\n".to_owned();
     for port in 18100..18120 {
