@@ -353,6 +353,8 @@ impl<'a> Course<'a> {
             },
             total: self.total,
         };
+        let ahead = self.route.params.buffering.response;
+        wire.set_ahead(usize::try_from(ahead).unwrap_or(usize::MAX));
         let mut reply = Reply {
             course: self,
             request: head,

@@ -69,6 +69,8 @@ pub struct Wire {
     finished: bool,
     /// The last write was not taken whole: the peer is what everything waits for.
     blocked: bool,
+    /// Bytes that may wait in the outbox for a slow peer.
+    ahead: usize,
     payload_in: u64,
     payload_max: u64,
     taken: u64,
@@ -95,6 +97,7 @@ impl Wire {
             framing: Framing::None,
             finished: true,
             blocked: false,
+            ahead: 0,
             payload_in: 0,
             payload_max: u64::MAX,
             taken: 0,
@@ -122,6 +125,11 @@ impl Wire {
     /// Whether the peer took less than was to be written.
     pub const fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Lets so many bytes wait here for a slow peer, before whoever sends them has to wait.
+    pub const fn set_ahead(&mut self, bytes: usize) {
+        self.ahead = bytes;
     }
 
     /// Payload received of the current message.
@@ -330,6 +338,11 @@ impl Wire {
             Pin::new(&mut self.conn).poll_write_vectored(cx, parts)
         };
         self.blocked = outcome.is_pending();
+        if self.blocked {
+            return self
+                .put_ahead(data, tail)
+                .map_or(Poll::Pending, |n| Poll::Ready(Ok(n)));
+        }
         let n = ready!(outcome)?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -349,6 +362,24 @@ impl Wire {
         Poll::Ready(Ok(of_data))
     }
 
+    /// Keeps what the peer does not take yet, as far as that is wanted; gives how much of `data`.
+    fn put_ahead(&mut self, data: &[u8], tail: &'static [u8]) -> Option<usize> {
+        let waiting = self.outbox.len() - self.written;
+        let n = self.ahead.saturating_sub(waiting).min(data.len());
+        if n == 0 {
+            return None;
+        }
+        if self.written >= waiting {
+            self.outbox.drain(..self.written);
+            self.written = 0;
+        }
+        self.outbox.extend_from_slice(data.get(..n)?);
+        if n == data.len() {
+            self.outbox.extend_from_slice(tail);
+        }
+        Some(n)
+    }
+
     fn poll_send_chunk(
         &mut self,
         cx: &mut Context<'_>,
@@ -356,7 +387,7 @@ impl Wire {
         open: usize,
         last: Option<End<'_>>,
     ) -> Poll<io::Result<usize>> {
-        if self.outbox.len() - self.written > OUTBOX_MAX {
+        if self.outbox.len() - self.written > OUTBOX_MAX.max(self.ahead) {
             ready!(self.poll_flush_all(cx))?;
         }
         let fresh = open == 0;
@@ -505,3 +536,6 @@ impl Sink for Wire {
         self.bytes_out
     }
 }
+
+#[cfg(test)]
+mod tests;

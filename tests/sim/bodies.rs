@@ -1,9 +1,8 @@
 //! Bodies: their limits, those kept for another attempt, and large ones in both directions.
 
 use super::house::{Proxy, sleep_ms, sleep_s, with_seeds};
-use super::peer::{Client, Server, ok, response};
-use proxyd::base::reason::Reason;
-use proxyd::metric::label::Limit;
+use super::peer::{Broken, Client, Server, next, ok, response};
+use proxyd::metric::label::{Class, Limit};
 use proxyd::rt::sim::{Weather, net};
 
 const APP: &str = "10.0.0.1:80";
@@ -191,6 +190,40 @@ fn the_memory_of_kept_bodies_is_bounded() {
 }
 
 #[test]
+fn a_slow_client_need_not_hold_up_the_server() {
+    with_seeds(|seed| async move {
+        for (route, freed) in [("", false), ("buffering = { response = \"512KiB\" }", true)] {
+            let proxy = Proxy::to(&[APP], "", route, seed);
+            for coded in [false, true] {
+                let server = Server::raw(APP, move |mut peer, seen| async move {
+                    let _request = next(&mut peer, &seen).await;
+                    let body = pattern(500_000, 1);
+                    let whole = if coded {
+                        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                        [head.to_vec(), chunked(&body, &[100, 3000, 20_000])].concat()
+                    } else {
+                        response("200 OK", "", &body)
+                    };
+                    peer.send(whole).await;
+                    seen.broken.borrow_mut().push(Broken::Closed);
+                    peer.rest().await;
+                });
+                let mut client = Client::new().await;
+                client.request("GET /", "", "").await;
+                sleep_s(5).await;
+                assert_eq!(server.seen.broken.borrow().len(), usize::from(freed));
+                let answer = client.response().await.unwrap();
+                assert_eq!(answer.body, pattern(500_000, 1));
+                drop((client, server));
+                proxy.assert_over().await;
+            }
+            drop(proxy);
+            sleep_ms(60).await;
+        }
+    });
+}
+
+#[test]
 fn a_body_that_nobody_wants_is_dropped_within_bounds() {
     with_seeds(|seed| async move {
         let text = "[[listener]]\nname = \"web\"\nbind = \"10.0.9.1:80\"\n\
@@ -219,7 +252,7 @@ fn a_body_that_nobody_wants_is_dropped_within_bounds() {
             .await;
         assert_eq!(client.response().await.unwrap().text(), "own");
         client.assert_closed().await;
-        assert_eq!(proxy.reasons(Reason::RouteRespond), 8);
+        assert_eq!(proxy.recorded(Class::Success), 8);
         drop(client);
         proxy.assert_over().await;
     });

@@ -450,6 +450,10 @@ impl<S: Stream> Stream for TlsStream<S> {
         self.inner.poll_readable(cx)
     }
 
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.poll_reset(cx)
+    }
+
     fn is_stale(&mut self) -> bool {
         if self.phase != Phase::Open || self.reading != Reading::Open || !self.plain.is_empty() {
             return true;
