@@ -57,6 +57,16 @@ fn json_lines_say_everything_about_a_request() {
 }
 
 #[test]
+fn a_head_that_was_never_read_has_no_trace() {
+    let server = good_and_bad();
+    let proxy = Proxyd::to(server.addr());
+    client::send(proxy.web(), "nonsense\r\n\r\n").expect(400);
+    let line = &proxy.access_json(1)[0];
+    assert!(line.get("traceparent").is_none(), "{line}");
+    assert!(line["request_id"].is_string(), "{line}");
+}
+
+#[test]
 fn the_combined_format_is_the_one_of_others() {
     let server = good_and_bad();
     let setup = Setup::new().access("output = \"$DIR/access.log\"\nformat = \"combined\"");

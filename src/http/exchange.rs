@@ -124,7 +124,7 @@ impl Exchange {
             client: Client::default(),
             id: RequestId::generate(0),
             trace: Hop {
-                trace: Trace::create(1, 1),
+                trace: Trace::UNDECIDED,
                 continued: false,
             },
             seen: Seen::default(),

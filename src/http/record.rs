@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::reason::Reason;
 use crate::http::exchange::Exchange;
+use crate::http::trace::Trace;
 use crate::log::access::{Bytes, Durations, EndedBy, Headers, Record, Tls};
 use crate::metric::label::{Class, Limit};
 use crate::proto::head::{Field, RequestHead, Version};
@@ -99,7 +100,10 @@ pub fn write(exchange: &Exchange, head: &RequestHead) {
         bytes,
     };
     let facts = exchange.facts(head, head.path_bytes(bytes));
-    let traceparent = exchange.trace.trace.to_bytes();
+    let trace = exchange.trace.trace;
+    let traceparent = trace.to_bytes();
+    let decided = trace != Trace::UNDECIDED;
+    let traceparent = if decided { &traceparent[..] } else { b"" };
     let seen = &exchange.seen;
     let waited = seen.attempts > 0;
     let port = exchange.origin.peer.map_or(0, |addr| addr.port());
@@ -141,7 +145,7 @@ pub fn write(exchange: &Exchange, head: &RequestHead) {
         reason: seen.reason,
         ended_by: ended_by(seen.reason),
         request_id: exchange.id.as_bytes(),
-        traceparent: &traceparent,
+        traceparent,
         tls: facts.tls.map(|tls| Tls {
             version: tls.version,
             cipher: tls.cipher,

@@ -20,6 +20,13 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// The place of one that was not decided yet, because no head was read. It is never sent.
+    pub const UNDECIDED: Self = Self {
+        trace_id: 1,
+        span_id: 1,
+        sampled: false,
+    };
+
     /// Parses a `traceparent`: lower-case hex, no zero ids, not version ff. Of a higher version
     /// the part that version 00 defines is taken.
     #[must_use]
