@@ -97,25 +97,24 @@ fn connected(front: &Rc<Front>, conn: Conn, peer: Option<SocketAddr>, permit: Pe
         _permit: permit,
         _held: held,
     };
-    let front = Rc::clone(front);
-    let task = rt::spawn(async move {
-        let origin = Origin {
-            peer,
-            local: conn.local_addr(),
-            tls: None,
-            key: guard.key,
-        };
+    let origin = Origin {
+        peer,
+        port: conn.local_addr().map_or(0, |addr| addr.port()),
+        tls: None,
+        key,
+    };
+    let service = Rc::clone(service);
+    let task = if front.tls.is_some() {
         // Boxed, because it is much larger than a connection that waits.
-        if front.tls.is_some() {
-            let Some((conn, origin)) = Box::pin(handshake(&front, conn, origin)).await else {
-                return;
-            };
-            session::serve(conn, Rc::clone(&front.service), origin).await;
-        } else {
-            session::serve(conn, Rc::clone(&front.service), origin).await;
-        }
-        drop(guard);
-    });
+        let shaken = Box::pin(handshake(Rc::clone(front), conn, origin));
+        rt::spawn(async move {
+            if let Some((conn, origin)) = shaken.await {
+                session::serve(conn, service, origin, guard).await;
+            }
+        })
+    } else {
+        rt::spawn(session::serve(conn, service, origin, guard))
+    };
     if let Some(connection) = shared.connections.borrow_mut().get_mut(key) {
         connection.task = Some(task);
     }
@@ -136,7 +135,7 @@ impl Drop for Guard {
 }
 
 /// The TLS handshake of a new connection.
-async fn handshake(front: &Front, conn: Conn, mut origin: Origin) -> Option<(Conn, Origin)> {
+async fn handshake(front: Rc<Front>, conn: Conn, mut origin: Origin) -> Option<(Conn, Origin)> {
     let metrics = &front.service.metrics;
     let start = rt::now();
     let mut stream = front.tls.as_ref()?.accept(conn).ok()?;

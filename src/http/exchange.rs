@@ -281,7 +281,7 @@ impl Exchange {
             client_port: self.origin.peer.map_or(0, |addr| addr.port()),
             tls: self.origin.tls.as_deref(),
             listener: &self.service.params.name,
-            listener_port: self.origin.local.map_or(0, |addr| addr.port()),
+            listener_port: self.origin.port,
             route: self.route().map_or("", |route| &route.params.name),
             upstream: upstream.map_or("", |upstream| &upstream.name),
             server: server.map_or("", |server| &server.params.name),
@@ -502,12 +502,52 @@ pub enum Step {
 }
 
 /// Serves one request whose head is in `scratch.request`.
-pub async fn run(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn would hold the exchange twice"
+)]
+pub fn run(
     mut exchange: Exchange,
     wire: &mut Wire,
     scratch: &mut Scratch,
     timer: &mut rt::Timer,
-) -> After {
+) -> impl Future<Output = After> {
+    async move {
+        let step = serve(&mut exchange, wire, scratch, timer).await;
+        exchange.note_traffic(&scratch.request, wire);
+        match step {
+            Step::Tunnel(opened) => {
+                let head = std::mem::take(&mut scratch.request);
+                After::Tunnel(Box::new(Tunnel {
+                    exchange,
+                    head,
+                    opened,
+                }))
+            }
+            Step::Abort => {
+                exchange.finish(&scratch.request);
+                After::Abort
+            }
+            Step::Sent => {
+                exchange.finish(&scratch.request);
+                let goes_on = exchange.may_go_on
+                    && (wire.is_received() || discard_body(wire, &exchange.service, timer).await);
+                if goes_on {
+                    After::KeepAlive
+                } else {
+                    After::Close
+                }
+            }
+        }
+    }
+}
+
+async fn serve(
+    exchange: &mut Exchange,
+    wire: &mut Wire,
+    scratch: &mut Scratch,
+    timer: &mut rt::Timer,
+) -> Step {
     let service = Rc::clone(&exchange.service);
     exchange.sent_before = wire.traffic().1;
     exchange.identify(&scratch.request);
@@ -525,37 +565,12 @@ pub async fn run(
     let too_large = matches!((head.body, max), (BodyKind::Length(n), Some(max)) if n > max);
     // A body that is refused is at most dropped, and that has a limit of its own.
     wire.receive(decoder, max.filter(|_| !too_large).unwrap_or(u64::MAX));
-    let step = match decided {
+    match decided {
         Err(answer) => exchange.answer(wire, scratch, timer, &answer).await,
         Ok(()) if too_large => {
             let answer = Answer::Error(Reason::BodyTooLarge);
             exchange.answer(wire, scratch, timer, &answer).await
         }
         Ok(()) => exchange.act(wire, scratch, timer).await,
-    };
-    exchange.note_traffic(&scratch.request, wire);
-    match step {
-        Step::Tunnel(opened) => {
-            let head = std::mem::take(&mut scratch.request);
-            After::Tunnel(Box::new(Tunnel {
-                exchange,
-                head,
-                opened,
-            }))
-        }
-        Step::Abort => {
-            exchange.finish(&scratch.request);
-            After::Abort
-        }
-        Step::Sent => {
-            exchange.finish(&scratch.request);
-            let goes_on = exchange.may_go_on
-                && (wire.is_received() || discard_body(wire, &service, timer).await);
-            if goes_on {
-                After::KeepAlive
-            } else {
-                After::Close
-            }
-        }
     }
 }

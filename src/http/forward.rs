@@ -180,9 +180,9 @@ impl<'a> Course<'a> {
         let timeouts = &self.route.params.timeouts;
         let exchange = &*self.exchange;
         let (wanted, total) = (self.wanted, self.total);
-        let leasing =
-            (self.upstream).lease(&mut self.tried, wanted, timeouts.connect, timeouts.tls);
-        let mut leasing = pin!(leasing);
+        let upstream = &self.upstream;
+        let mut leasing =
+            pin!(upstream.lease(&mut self.tried, wanted, timeouts.connect, timeouts.tls));
         let mut waited = self.retries > 0;
         timer.set(total);
         poll_fn(|cx| {
@@ -217,22 +217,26 @@ impl<'a> Course<'a> {
         kept: &Kept,
     ) -> Next {
         self.exchange.seen.attempts += 1;
-        let leased = match self.lease(wire, timer).await {
-            Ok(leased) => leased,
+        // Taken apart at once, so that it is not held twice.
+        let (lease, reused, mut back) = match self.lease(wire, timer).await {
+            Ok(leased) => {
+                let seen = &mut self.exchange.seen;
+                seen.server = Some(leased.lease.index());
+                seen.queue += leased.queued;
+                seen.connect += leased.connect;
+                let outbox = std::mem::take(&mut scratch.back);
+                let back = Wire::new(leased.conn, None, outbox);
+                (leased.lease, leased.reused, back)
+            }
             Err(refused) => return self.refused(refused, &scratch.request, kept, wire),
         };
-        self.exchange.seen.server = Some(leased.lease.index());
-        self.exchange.seen.queue += leased.queued;
-        self.exchange.seen.connect += leased.connect;
-        let mut back = Wire::new(leased.conn, None, std::mem::take(&mut scratch.back));
         if let Err(reason) = self.write_head(&mut back, scratch) {
             // Nothing was sent: the connection is as good as before.
             let (conn, _, outbox) = back.into_parts();
             scratch.back = outbox;
-            leased.lease.give_back(conn, None);
+            lease.give_back(conn, None);
             return Next::Answer(reason);
         }
-        let (lease, reused) = (leased.lease, leased.reused);
         let (end, times, reusable) = self.transfer(wire, &mut back, scratch, timer, kept).await;
         self.exchange.seen.first_byte = times
             .first_byte

@@ -7,6 +7,7 @@ pub mod edit;
 pub mod exchange;
 pub mod forward;
 pub mod kept;
+mod nest;
 pub mod normalize;
 pub mod params;
 pub mod pump;

@@ -10,8 +10,10 @@ const KEPT_MAX: usize = 64;
 /// Outboxes that grew beyond this are not kept.
 const OUTBOX_KEPT_MAX: usize = 16 << 10;
 
+type Sets = Vec<Box<Scratch>>;
+
 thread_local! {
-    static FREE: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
+    static FREE: RefCell<Sets> = const { RefCell::new(Vec::new()) };
 }
 
 /// Heads and outboxes of one exchange.
@@ -32,12 +34,12 @@ pub struct Scratch {
 impl Scratch {
     /// A set, used before if there is one.
     #[must_use]
-    pub fn take() -> Self {
+    pub fn take() -> Box<Self> {
         FREE.with_borrow_mut(Vec::pop).unwrap_or_default()
     }
 
     /// Keeps the set for the next exchange.
-    pub fn keep(mut self) {
+    pub fn keep(mut self: Box<Self>) {
         for text in [&mut self.front, &mut self.back, &mut self.text] {
             text.clear();
             if text.capacity() > OUTBOX_KEPT_MAX {
@@ -59,8 +61,8 @@ mod tests {
     #[test]
     fn a_set_comes_back_empty_and_large_ones_are_freed() {
         let mut set = Scratch::take();
-        set.front.extend_from_slice(&[1; 100]);
         set.back.reserve(OUTBOX_KEPT_MAX + 1);
+        set.front.extend_from_slice(&[1; 100]);
         set.keep();
         let set = Scratch::take();
         assert!(set.front.is_empty() && set.front.capacity() >= 100);

@@ -32,8 +32,8 @@ use crate::upstream::group::Upstream;
 pub struct Origin {
     /// The peer's address; none for a Unix socket.
     pub peer: Option<SocketAddr>,
-    /// Our address.
-    pub local: Option<SocketAddr>,
+    /// The port that it came to; 0 for a Unix socket.
+    pub port: u16,
     /// The TLS session.
     pub tls: Option<Rc<TlsFacts>>,
     /// The entry in [`Shared::connections`].

@@ -8,14 +8,14 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::base::reason::Reason;
 use crate::base::time::Instant;
 use crate::http::exchange::{self, After, Exchange};
+use crate::http::nest;
 use crate::http::scratch::Scratch;
 use crate::http::service::{Origin, Service, Stage};
 use crate::http::wire::Wire;
@@ -27,9 +27,6 @@ use crate::proto::http1::Scan;
 use crate::proto::http1::request::{self, RequestRules};
 use crate::rt;
 
-/// How long a quiet connection keeps its working memory.
-const PARK_AFTER: Duration = Duration::from_millis(500);
-
 /// What is known of a connection over all its requests.
 pub struct Session {
     /// Where it came from.
@@ -40,31 +37,49 @@ pub struct Session {
     pub requests: u32,
     /// When the first byte of the next one has to be here.
     due: Instant,
+    /// For every deadline of the connection, one after another: it keeps its place in the wheel,
+    /// where moving a deadline to a later time is a plain store.
+    timer: rt::Timer,
 }
 
-/// Serves one accepted connection to its end. TLS is done already.
-pub async fn serve(conn: Conn, service: Rc<Service>, origin: Origin) {
+/// Serves one accepted connection to its end. TLS is done already; `guard` lives as long as the
+/// connection.
+///
+/// Not an `async fn`: that would hold its arguments twice, and this is what an idle connection
+/// costs.
+pub fn serve<G>(
+    conn: Conn,
+    service: Rc<Service>,
+    origin: Origin,
+    guard: G,
+) -> impl Future<Output = ()> {
     let opened = rt::now();
     let mut session = Session {
         origin,
         opened,
         requests: 0,
         due: opened + service.params.timeouts.first_byte,
+        timer: rt::Timer::new(),
     };
     let mut conn = conn;
-    loop {
-        service.shared.stage(session.origin.key, Stage::Idle);
-        let waited = wait_readable(&mut conn, &service, &session).await;
-        service.shared.stage(session.origin.key, Stage::Active);
-        if let Err(reason) = waited {
-            service.count_refused(reason);
-            close(conn).await;
-            return;
-        }
-        // The state of an active connection lives only while it is active.
-        match Box::pin(serve_active(conn, &service, &mut session)).await {
-            Some(idle) => conn = idle,
-            None => return,
+    async move {
+        let _held = &guard;
+        loop {
+            service.shared.stage(session.origin.key, Stage::Idle);
+            session.timer.set(session.due);
+            let waited = poll_fn(|cx| poll_next(&mut conn, &service, &mut session, cx)).await;
+            service.shared.stage(session.origin.key, Stage::Active);
+            if let Err(reason) = waited {
+                service.count_refused(reason);
+                poll_fn(|cx| poll_close(&mut conn, cx)).await;
+                return;
+            }
+            // The state of an active connection lives only while it is active.
+            let active = serve_active(conn, Rc::clone(&service), session);
+            match nest::nest(active).await {
+                Some(idle) => (conn, session) = idle,
+                None => return,
+            }
         }
     }
 }
@@ -79,41 +94,31 @@ impl Session {
     }
 }
 
-/// Waits for the next byte.
-///
-/// # Errors
-/// Why the connection ends instead.
-async fn wait_readable(
+/// Ready when there is a byte of the next request, or why the connection ends instead.
+fn poll_next(
     conn: &mut Conn,
     service: &Service,
-    session: &Session,
-) -> Result<(), Reason> {
-    let mut timer = rt::Timer::new();
-    timer.set(session.due);
-    poll_fn(|cx| {
-        if conn.poll_readable(cx).is_ready() {
-            return Poll::Ready(Ok(()));
-        }
-        if service.shared.is_told(session.origin.key) {
-            return Poll::Ready(Err(Reason::DrainLimit));
-        }
-        timer.poll(cx).map(|()| Err(session.silence()))
-    })
-    .await
+    session: &mut Session,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Reason>> {
+    if conn.poll_readable(cx).is_ready() {
+        return Poll::Ready(Ok(()));
+    }
+    if service.shared.is_told(session.origin.key) {
+        return Poll::Ready(Err(Reason::DrainLimit));
+    }
+    session.timer.poll(cx).map(|()| Err(session.silence()))
 }
 
-async fn close(mut conn: Conn) {
-    // A close_notify or FIN that cannot be sent at once is not worth waiting for.
-    poll_fn(|cx| {
-        let _sent = Pin::new(&mut conn).poll_shutdown(cx);
-        Poll::Ready(())
-    })
-    .await;
+/// A close_notify or FIN that cannot be sent at once is not worth waiting for.
+fn poll_close(conn: &mut Conn, cx: &mut Context<'_>) -> Poll<()> {
+    let _sent = Pin::new(conn).poll_shutdown(cx);
+    Poll::Ready(())
 }
 
 /// What came instead of a request.
 enum NoRequest {
-    /// Nothing, for a while: the connection goes on waiting.
+    /// Nothing yet: the connection goes on waiting.
     Quiet,
     /// The client closed, cleanly or not.
     Closed,
@@ -122,17 +127,22 @@ enum NoRequest {
 }
 
 /// Serves requests until the connection is quiet (returns it) or over.
-async fn serve_active(conn: Conn, service: &Rc<Service>, session: &mut Session) -> Option<Conn> {
+async fn serve_active(
+    conn: Conn,
+    service: Rc<Service>,
+    mut session: Session,
+) -> Option<(Conn, Session)> {
+    let service = &service;
     let mut scratch = Scratch::take();
     let mut wire = Wire::new(conn, None, std::mem::take(&mut scratch.front));
-    let mut timer = rt::Timer::new();
+    let mut timer = std::mem::take(&mut session.timer);
     let mut counted = (0, 0);
     let outcome = loop {
         let head = read_head(
             &mut wire,
             &mut scratch.request,
             service,
-            session,
+            &session,
             &mut timer,
         )
         .await;
@@ -143,7 +153,7 @@ async fn serve_active(conn: Conn, service: &Rc<Service>, session: &mut Session) 
                 if bytes.is_none() {
                     break None;
                 }
-                let exchange = Exchange::new(service, session, bytes, started);
+                let exchange = Exchange::new(service, &session, bytes, started);
                 let after = exchange::run(exchange, &mut wire, &mut scratch, &mut timer).await;
                 count_traffic(service, &wire, &mut counted);
                 match after {
@@ -154,22 +164,23 @@ async fn serve_active(conn: Conn, service: &Rc<Service>, session: &mut Session) 
                     After::Abort => break Some(After::Abort),
                     After::Tunnel(tunnel) => {
                         let (conn, unread, outbox) = wire.into_parts();
-                        scratch.front = outbox;
-                        scratch.keep();
-                        tunnel.run(conn, unread, service).await;
+                        put_back(scratch, outbox);
+                        Box::pin(tunnel.run(conn, unread, service)).await;
                         return None;
                     }
                 }
             }
             Err(NoRequest::Quiet) => {
                 let (conn, _, outbox) = wire.into_parts();
-                scratch.front = outbox;
-                scratch.keep();
-                return Some(conn);
+                put_back(scratch, outbox);
+                session.timer = timer;
+                return Some((conn, session));
             }
             Err(NoRequest::Closed) => break None,
             Err(NoRequest::Bad(reason, began)) => {
-                exchange::refuse(service, session, &mut wire, reason, began, &mut timer).await;
+                let refused =
+                    exchange::refuse(service, &session, &mut wire, reason, began, &mut timer);
+                Box::pin(refused).await;
                 break if reason.status() == 0 {
                     None
                 } else {
@@ -184,13 +195,18 @@ async fn serve_active(conn: Conn, service: &Rc<Service>, session: &mut Session) 
         None => {}
     }
     count_traffic(service, &wire, &mut counted);
-    let (conn, _, outbox) = wire.into_parts();
-    scratch.front = outbox;
-    scratch.keep();
+    let (mut conn, _, outbox) = wire.into_parts();
+    put_back(scratch, outbox);
     if !matches!(outcome, Some(After::Abort)) {
-        close(conn).await;
+        poll_fn(|cx| poll_close(&mut conn, cx)).await;
     }
     None
+}
+
+/// Keeps the set with the outbox that was taken out of it.
+fn put_back(mut scratch: Box<Scratch>, front: Vec<u8>) {
+    scratch.front = front;
+    scratch.keep();
 }
 
 fn count_traffic(service: &Service, wire: &Wire, counted: &mut (u64, u64)) {
@@ -215,7 +231,6 @@ async fn read_head(
     };
     let limits = &service.params.limits.parser;
     let mut scan = Scan::default();
-    let park = rt::now() + PARK_AFTER;
     let mut started: Option<Instant> = None;
     loop {
         if !wire.unread().is_empty() {
@@ -232,13 +247,15 @@ async fn read_head(
         }
         timer.set(match started {
             Some(began) => began + timeouts.request_header,
-            None if wire.unread().is_empty() => park.min(session.due),
             None => session.due,
         });
         let more = poll_fn(|cx| {
             if let Poll::Ready(outcome) = wire.poll_read_more(cx, limits.request_head as usize + 1)
             {
                 return Poll::Ready(Some(outcome));
+            }
+            if wire.unread().is_empty() {
+                return Poll::Ready(None);
             }
             if service.shared.is_told(session.origin.key) {
                 return Poll::Ready(Some(Ok(0)));
@@ -251,10 +268,8 @@ async fn read_head(
             (Some(Ok(0)), Some(began)) => return Err(NoRequest::Bad(Reason::ClientGone, began)),
             (Some(Ok(_)), _) => {}
             (None, Some(began)) => return Err(NoRequest::Bad(Reason::HeadTimeout, began)),
-            (None, None) if rt::now() >= session.due => {
-                return Err(NoRequest::Bad(session.silence(), rt::now()));
-            }
-            (None, None) => return Err(NoRequest::Quiet),
+            (None, None) if wire.unread().is_empty() => return Err(NoRequest::Quiet),
+            (None, None) => return Err(NoRequest::Bad(session.silence(), rt::now())),
         }
     }
 }

@@ -260,7 +260,8 @@ impl Upstream {
         }
         let before = rt::now();
         let connecting = (server.connector).connect(lease.addr, connect_timeout, tls_timeout);
-        match connecting.await {
+        // Boxed, because it is large and only every so many requests connect.
+        match Box::pin(connecting).await {
             Ok((conn, addr)) => {
                 lease.addr = addr;
                 let connect = rt::now() - before;
