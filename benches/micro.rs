@@ -50,13 +50,13 @@ const PIECES: &[Piece] = &[
     ("route-10000", 200_000, |n| route(n, 10_000)),
     ("pick-2", 500_000, |n| pick(n, 2, BalanceKind::RoundRobin)),
     ("pick-1000", 500_000, |n| {
-        pick(n, 1000, BalanceKind::RoundRobin)
+        pick(n, 1000, BalanceKind::RoundRobin);
     }),
     ("pick-least-2", 500_000, |n| {
-        pick(n, 2, BalanceKind::LeastConnections)
+        pick(n, 2, BalanceKind::LeastConnections);
     }),
     ("pick-least-1000", 5_000, |n| {
-        pick(n, 1000, BalanceKind::LeastConnections)
+        pick(n, 1000, BalanceKind::LeastConnections);
     }),
     ("timer", 500_000, timer),
 ];
